@@ -1,0 +1,1 @@
+"""Rules: pure, typed, without I/O."""

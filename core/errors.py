@@ -1,0 +1,38 @@
+"""Every error a person can meet, as one small tree.
+
+    FirnError
+    ├── RefusedError         the request itself is wrong; the same again will fail again
+    ├── BlockedError         right request, wrong moment; the same command later goes on
+    ├── DamagedError         what is stored is not what was written; nothing was dropped
+    └── OutcomeUnknownError  it may or may not have happened; look first, then decide
+
+Each carries what happened and what to do next, and neither ever holds a personal value.
+"""
+
+
+class FirnError(Exception):
+    exit_code = 1
+
+    def __init__(self, what: str, do: str) -> None:
+        super().__init__(what, do)
+        self.what = what
+        self.do = do
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  do: {self.do}"
+
+
+class RefusedError(FirnError):
+    exit_code = 2
+
+
+class BlockedError(FirnError):
+    exit_code = 3
+
+
+class DamagedError(FirnError):
+    exit_code = 4
+
+
+class OutcomeUnknownError(FirnError):
+    exit_code = 5

@@ -1,0 +1,22 @@
+"""What the consumer refuses to keep: an event that decodes but cannot be true."""
+
+from core import ids
+from schemas.events import BODY_BYTES_MAX, Event, MessageEdited, MessageSent
+
+CLOCK_SKEW_US = 24 * 3600 * 1_000_000
+_FIRST_WEEK_US = 4 * CLOCK_SKEW_US  # Monday 1970-01-05
+
+
+def why_not(event: Event, key: bytes, appended_us: int) -> str | None:
+    """The reason for the dead-letter topic; None when the event is good. `appended_us` is when the log took it."""
+    if not (ids.is_ordered_id(event.message_id) and ids.is_ordered_id(event.event_id)):
+        return "an id is not a time-ordered id of ours"
+    if ids.unix_us(event.message_id) < _FIRST_WEEK_US:
+        return "its message is from before the first week"
+    if max(ids.unix_us(event.event_id), ids.unix_us(event.message_id)) > appended_us + CLOCK_SKEW_US:
+        return "it is more than a day ahead of the log"
+    if key != event.conversation_id:
+        return "its key is another conversation"
+    if isinstance(event, MessageSent | MessageEdited) and len(event.body or b"") > BODY_BYTES_MAX:
+        return "its body is over the cap"
+    return None

@@ -1,0 +1,79 @@
+"""What the ledger holds beside units: leases, parts, pointers, week tables. Plain rows and the rules over them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from core import ring
+from core.digest import Digest
+from core.moves import Unit
+from core.tiers import Tier
+
+
+@dataclass(frozen=True)
+class Lease:
+    """`epoch` only grows; `holder` is one attempt of one process. Real time."""
+
+    name: str
+    holder: str
+    epoch: int
+    expires_at: datetime
+
+    def is_free(self, now: datetime) -> bool:
+        return now >= self.expires_at
+
+
+@dataclass(frozen=True)
+class Part:
+    """What copying one shard produced; `path` is empty for a CQL sink. `digest` is over merged canonical rows."""
+
+    region: str
+    week: int
+    slice: int
+    source: Tier
+    shard: int
+    epoch: int
+    digest: Digest
+    path: str = ""
+    size_bytes: int = 0
+    sha256: str = ""
+    verified: bool = False
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """(week, slice, N, shard) → the one file to read, at the Delta version that made it so. Moves only forward."""
+
+    week: int
+    slice: int
+    shards: int
+    shard: int
+    path: str
+    version: int
+    digest: Digest
+    size_bytes: int
+    sha256: str
+
+    def range(self, slices: int) -> ring.Range:
+        return ring.shard_range(self.slice, slices, self.shard, self.shards)
+
+
+class TableState(StrEnum):
+    LIVE = "live"
+    DROPPING = "dropping"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True)
+class WeekTable:
+    """A week's tables in one tier; `generation` is in their table ids, so a table made again is another table."""
+
+    region: str
+    week: int
+    tier: Tier
+    generation: int
+    state: TableState
+
+
+def lease_name(unit: Unit) -> str:
+    return f"unit/{unit.region}/{unit.week}/{unit.slice}"

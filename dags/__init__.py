@@ -1,0 +1,1 @@
+"""What watches: one file per workflow, wiring and docs only."""

@@ -1,0 +1,1 @@
+"""What ends: jobs. `python -m jobs.<name>` is how everyone runs them."""

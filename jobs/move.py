@@ -1,0 +1,322 @@
+"""Moves every due unit one tier down, and leaves the source for `jobs.drop`.
+
+    take leases ─ seal ─ gate ─ copy (Spark) ─ commit ─ verify (Spark) ─ switch ─ gate ─ take in the lane
+                  └ one new route number, one wait              all units together, one session ┘
+
+Each step begins at the state that the ledger shows, so a run that was killed anywhere is finished by the next one, and
+two runs at once share the units between them by lease.
+"""
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from pyspark.sql import SparkSession
+
+from core import ledger, moves, ring, settings, weeks
+from core.errors import BlockedError, DamagedError, RefusedError
+from core.gate import blocking
+from core.moves import State, Unit
+from core.overlay import merge_all, row_of
+from core.tiers import Tier, target
+from jobs import shell
+from lakehouse import ends
+from lakehouse.publish import publish, require_pointers, table_lease
+from lakehouse.session import spark_session, spread
+from lakehouse.site import Site, opened
+from schemas.events import Event
+from stores import kafka, messages
+from stores.leases import Keeper, holding, keeping
+
+SUPPORTED = (moves.HOT_WARM, moves.WARM_COLD)
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attempt in one region."""
+
+    site: Site
+    keeper: Keeper
+    spark: SparkSession
+    now: datetime
+    attempt: str
+    say: shell.Say
+
+    def check(self, unit: Unit) -> None:
+        """Stands before every irreversible step."""
+        self.keeper.check(ledger.lease_name(unit))
+
+    def change(self, old: Unit, new: Unit) -> Unit:
+        """Raises BlockedError when somebody else changed the unit first."""
+        self.check(old)
+        if not self.site.ledger.change(old, new):
+            raise BlockedError(f"unit {old.name} was changed by another process", "run the same command again")
+        return new
+
+    def to(self, unit: Unit, state: State, **facts: Any) -> Unit:
+        """The unit in its next state, announced."""
+        changed = self.change(unit, replace(unit.to(state, unit.epoch), **facts))
+        self.say(f"{unit.name}: {state} ({unit.move})")
+        return changed
+
+
+def run(
+    spark: SparkSession,
+    config: settings.Settings,
+    now: datetime,
+    regions: tuple[str, ...],
+    only: Sequence[int] | None,
+    say: shell.Say,
+) -> dict[str, Any]:
+    """Returns what was moved, per region; `only` names weeks, else all that are due."""
+    report = {}
+    for region in regions:
+        with opened(config, region) as site, keeping(site.ledger, uuid4().hex, config.clocks.lease_seconds) as keeper:
+            report[region] = move_region(Run(site, keeper, spark, now, uuid4().hex[:12], say), only)
+    return {"moved": sum(len(region["moved"]) for region in report.values()), "regions": report}
+
+
+def move_region(run: Run, only: Sequence[int] | None) -> dict[str, Any]:
+    due = due_units(run, only)
+    units = [unit for unit in (take(run, unit) for unit in due) if unit]
+    busy = len(due) - len(units)
+    if busy:
+        run.say(f"{run.site.region}: {busy} units are held by another mover")
+    units = seal(run, units)
+    units = copy(run, units)
+    units = verify(run, units)
+    units = switch(run, units)
+    settle(run, units)
+    moved = [f"{weeks.label(unit.week)}/{unit.slice} {unit.move}" for unit in units]
+    return {"moved": moved, "held_elsewhere": busy}
+
+
+def due_units(run: Run, only: Sequence[int] | None) -> list[Unit]:
+    """Units under way or old enough; RefusedError for a named week that is unknown or too young."""
+    policy = run.site.config.tiers
+    units = run.site.ledger.units()
+    due = [unit for unit in units if moves.is_due(unit, run.now, policy) and _next(unit).move in SUPPORTED]
+    if only is None:
+        return due
+    for week in only:
+        known = [unit for unit in units if unit.week == week]
+        if not known:
+            raise RefusedError(
+                f"{run.site.region} knows no week {weeks.label(week)}", "see the weeks it knows with ./firn status"
+            )
+        young = target(week, run.now, policy) is Tier.HOT and all(unit.state is State.OPEN for unit in known)
+        if young:
+            raise RefusedError(
+                f"{weeks.label(week)} ends {weeks.end(week):%Y-%m-%d} and is not {policy.hot_days} days old yet",
+                "wait, or give a later --now",
+            )
+    return [unit for unit in due if unit.week in only]
+
+
+def take(run: Run, unit: Unit) -> Unit | None:
+    """The unit as it is now, under a new epoch of ours; None while another mover holds it or has just moved it."""
+    lease = run.keeper.take(ledger.lease_name(unit))
+    fresh = run.site.ledger.unit(unit.week, unit.slice)
+    if lease is None or fresh is None or not moves.is_due(fresh, run.now, run.site.config.tiers):
+        return None
+    return run.change(fresh, replace(_next(fresh), epoch=lease.epoch, revision=fresh.revision + 1))
+
+
+def seal(run: Run, units: list[Unit]) -> list[Unit]:
+    """From the gate on, every writer puts what happens to these units into the lane."""
+    units = [_sealed(run, unit) if unit.state is State.OPEN else unit for unit in units]
+    if not any(unit.state is State.SEALED for unit in units):
+        return units
+    route = announce(run)
+    return [run.change(unit, unit.changed(route=route)) if unit.state is State.SEALED else unit for unit in units]
+
+
+def _sealed(run: Run, unit: Unit) -> Unit:
+    return run.to(unit, State.SEALED, shards=_shards(run, unit), sealed_at=run.now)
+
+
+def announce(run: Run) -> int:
+    """Takes the next route number and waits until every partition was consumed under it up to its end of now."""
+    site = run.site
+    route = site.ledger.next_route()
+    ends_of_now = kafka.end_offsets(site.config.kafka, site.region)
+    deadline = time.monotonic() + site.config.clocks.gate_seconds
+    reasons: Sequence[str] = ()
+    while time.monotonic() < deadline:
+        reasons = blocking(kafka.committed(site.config.kafka, site.region, ends_of_now), route)
+        if not reasons:
+            return route
+        time.sleep(_POLL_SECONDS)
+    raise BlockedError(
+        f"{site.region}: writers have not all obeyed route {route}: {'; '.join(reasons[:3])}",
+        "see that the consumer runs (./firn stack status; ./firn stack up starts it), then run the same command again",
+    )
+
+
+def copy(run: Run, units: list[Unit]) -> list[Unit]:
+    """Every shard of every sealed unit in one Spark job; then one commit per cold unit."""
+    sealed = [unit for unit in units if unit.state is State.SEALED]
+    for unit in sealed:
+        require_tables(run.site, unit)
+    shards = [ends.Shard(unit, number, run.attempt) for unit in sealed for number in range(unit.shards)]
+    parts = spread(run.spark, run.site.config, run.site.region, ends.copy, shards)
+    for part in parts:
+        if not run.site.ledger.put_part(part):
+            raise BlockedError(f"shard {part.shard} was copied under a newer epoch", "let the other mover finish")
+    by_unit = {
+        unit.key: [part for part in parts if (part.region, part.week, part.slice) == unit.key] for unit in sealed
+    }
+    return [_copied(run, unit, by_unit[unit.key]) if unit.key in by_unit else unit for unit in units]
+
+
+def _copied(run: Run, unit: Unit, parts: list[ledger.Part]) -> Unit:
+    """A cold sink's files are not there for anybody until their commit; its number is taken before it is made."""
+    if unit.move.sink is Tier.COLD:
+        unit = run.change(unit, unit.changed(commits=unit.commits + 1))
+        with holding(run.keeper, table_lease(unit), run.site.config.clocks.gate_seconds):
+            run.check(unit)
+            publish(run.site, unit, parts, run.attempt, run.now)
+    rows, size_bytes = sum(part.digest.rows for part in parts), sum(part.size_bytes for part in parts)
+    run.say(f"{unit.name}: {rows} rows, {size_bytes} bytes copied")
+    return run.to(unit, State.COPIED)
+
+
+def verify(run: Run, units: list[Unit]) -> list[Unit]:
+    """Both ends read again; a unit whose ends differ is sealed anew and copied once more, then it is damaged."""
+    units = judge(run, units)
+    if any(unit.state is State.SEALED for unit in units):
+        units = judge(run, copy(run, units))
+    if unproven := [unit.name for unit in units if unit.state is State.SEALED]:
+        raise DamagedError(
+            f"source and sink still differ for {', '.join(unproven)}",
+            "nothing was dropped; compare the ends, then run the same command again",
+        )
+    return units
+
+
+def judge(run: Run, units: list[Unit]) -> list[Unit]:
+    findings = _read_back(run, units)
+    return [_judged(run, unit, findings.get(unit.key, [])) if unit.state is State.COPIED else unit for unit in units]
+
+
+def _read_back(run: Run, units: list[Unit]) -> dict[tuple[str, int, int], list[ends.Finding]]:
+    work = [(unit, part) for unit in units if unit.state is State.COPIED for part in run.site.ledger.parts(unit)]
+    findings: dict[tuple[str, int, int], list[ends.Finding]] = {}
+    for (unit, _), finding in zip(
+        work, spread(run.spark, run.site.config, run.site.region, ends.verify, work), strict=True
+    ):
+        findings.setdefault(unit.key, []).append(finding)
+    return findings
+
+
+def _judged(run: Run, unit: Unit, findings: list[ends.Finding]) -> Unit:
+    if len(findings) != unit.shards or not all(finding.proven for finding in findings):
+        return _resealed(run, unit)
+    for finding in findings:
+        run.site.ledger.put_part(replace(finding.part, epoch=unit.epoch, verified=True))
+    return run.to(unit, State.VERIFIED)
+
+
+def _resealed(run: Run, unit: Unit) -> Unit:
+    """Under a new epoch, so that nothing of the failed copy can be taken for the next one."""
+    name = ledger.lease_name(unit)
+    run.keeper.give_up(name)
+    lease = run.keeper.take_within(name, run.site.config.clocks.gate_seconds)
+    return run.change(unit, unit.to(State.SEALED, lease.epoch))
+
+
+def switch(run: Run, units: list[Unit]) -> list[Unit]:
+    """Readers follow at once, writers behind the gate."""
+    return [_switched(run, unit) if unit.state is State.VERIFIED else unit for unit in units]
+
+
+def _switched(run: Run, unit: Unit) -> Unit:
+    require_pointers(run.site, unit, run.site.ledger.parts(unit))
+    return run.to(unit, State.SWITCHED, switched_at=run.now, settled=False)
+
+
+def settle(run: Run, units: Iterable[Unit]) -> None:
+    """After the gate no writer fills the lane of a warm sink any more: it is taken in, read back, and cleared."""
+    waiting = [unit for unit in units if unit.state is State.SWITCHED and not unit.settled]
+    if not waiting:
+        return
+    announce(run)
+    taken = [(unit, take_in(run.site, unit)) for unit in waiting if unit.move.sink.is_cql]
+    if any(events for _, events in taken):
+        # Readers that began before the sink had these rows still find them in the lane.
+        time.sleep(run.site.config.clocks.ledger_age_seconds + run.site.config.clocks.longest_read_seconds)
+    for unit, events in taken:
+        run.check(unit)
+        run.site.lane.clear(unit.week, events)
+    for unit in waiting:
+        run.change(unit, unit.changed(settled=True))
+
+
+def take_in(site: Site, unit: Unit) -> list[Event]:
+    """The unit's lane, written into its sink and read back from it; DamagedError when it is not all there."""
+    tier = unit.move.sink
+    tokens = ring.cut(unit.slice, site.config.layout.slices)
+    events = list(site.lane.scan(unit.week, tokens))
+    amendments = merge_all(map(row_of, events))
+    db = site.database(tier)
+    db.write(messages.batches(site.region, tier, unit.week, amendments.values()))
+    missing = [row for row in amendments.values() if not messages.holds(db, site.region, tier, unit.week, row)]
+    if missing:
+        raise DamagedError(
+            f"{unit.name}: {len(missing)} rows of the lane are not in {tier}",
+            "the lane was kept; run the same command again",
+        )
+    return events
+
+
+def require_tables(site: Site, unit: Unit) -> None:
+    """DamagedError when the ledger says a table is there and it is not."""
+    for tier in (unit.move.source, unit.move.sink):
+        if tier.is_cql:
+            found = messages.existing_tables(site.database(tier), site.region, tier)
+            lacking = [name for name in messages.table_names(unit.week) if name not in found]
+            if lacking:
+                raise DamagedError(
+                    f"{unit.name}: table {lacking[0]} is missing in {messages.keyspace(site.region, tier)}",
+                    "restore it from backup or from Kafka; nothing was dropped and the unit stays sealed",
+                )
+
+
+def _next(unit: Unit) -> Unit:
+    return unit.next_move() if unit.state is State.DROPPED and unit.move != moves.COLD_FROZEN else unit
+
+
+def _shards(run: Run, unit: Unit) -> int:
+    """A cold unit's N follows from the bytes that its copy to warm counted."""
+    layout = run.site.config.layout
+    if unit.move.sink is Tier.WARM:
+        return layout.copy_shards
+    before = run.site.ledger.parts(replace(unit, move=moves.HOT_WARM))
+    return moves.shards_for(sum(part.size_bytes for part in before), layout.shard_bytes)
+
+
+def parser() -> Any:
+    options = shell.options("python -m jobs.move", "Move every due unit one tier down.")
+    shell.week_option(options)
+    return options
+
+
+def main(argv: list[str]) -> int:
+    args = parser().parse_args(argv)
+
+    def work() -> dict[str, Any]:
+        config = settings.load()
+        regions = shell.regions(config, args.region)
+        with spark_session(config, "firn move") as spark:
+            return run(spark, config, args.now, regions, args.week, shell.say)
+
+    return shell.finish(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,100 @@
+"""Reading a Parquet file that lies in the object store: whole, or only the row groups whose bytes were fetched."""
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core.errors import DamagedError
+from schemas.tables import CANONICAL
+from stores.objects import Objects
+
+_CHUNK_BYTES = 8 * 1024 * 1024
+
+
+class _SparseFile(io.RawIOBase):
+    """A file of which only one range is here; a read outside of it raises OSError."""
+
+    def __init__(self, size_bytes: int, start: int, data: bytes) -> None:
+        super().__init__()
+        self._size_bytes = size_bytes
+        self._start = start
+        self._data = memoryview(data)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size_bytes}[whence]
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        into = memoryview(buffer)
+        first = self._at - self._start
+        last = first + min(len(into), self._size_bytes - self._at)
+        if first < 0 or last > len(self._data):
+            raise OSError("a read outside of the bytes that were fetched")
+        into[: last - first] = self._data[first:last]
+        self._at += last - first
+        return last - first
+
+
+def sparse_file(size_bytes: int, start: int, data: bytes) -> IO[bytes]:
+    return cast(IO[bytes], _SparseFile(size_bytes, start, data))
+
+
+def damaged(key: str, how: str) -> DamagedError:
+    return DamagedError(f"cold file {key} is damaged: {how}", "run `firn explain` for its week; nothing was dropped")
+
+
+def read_groups(key: str, source: IO[bytes], footer: pq.FileMetaData, groups: Sequence[int]) -> pa.Table:
+    """Rows as CANONICAL, page checksums verified; whatever does not decode is a DamagedError naming the file."""
+    try:
+        with pq.ParquetFile(source, metadata=footer, page_checksum_verification=True) as file:
+            return file.read_row_groups(list(groups), use_threads=False).cast(CANONICAL)
+    except (OSError, pa.ArrowException, ValueError) as fault:
+        raise damaged(key, "its bytes do not decode") from fault
+
+
+def read_cold_file(
+    objects: Objects, key: str, expected_sha256: str, scratch: Path | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Every row as the store gives it back, by row groups; nothing is yielded before the SHA-256 is found right.
+
+    The bytes pass through a temporary file under `scratch`, so memory holds one chunk and one row group.
+    """
+    with tempfile.TemporaryFile(dir=scratch) as local:
+        if _copy(objects, key, local) != expected_sha256:
+            raise damaged(key, "its SHA-256 differs")
+        try:
+            with pq.ParquetFile(local, page_checksum_verification=True) as file:
+                for group in range(file.num_row_groups):
+                    yield from file.read_row_group(group, use_threads=False).cast(CANONICAL).to_batches()
+        except (OSError, pa.ArrowException, ValueError) as fault:
+            raise damaged(key, "its bytes do not decode") from fault
+
+
+def _copy(objects: Objects, key: str, local: IO[bytes]) -> str:
+    """Returns the SHA-256 of what came, in hex."""
+    digest, start = hashlib.sha256(), 0
+    while chunk := objects.get(key, start, _CHUNK_BYTES):
+        digest.update(chunk)
+        local.write(chunk)
+        start += len(chunk)
+        if len(chunk) < _CHUNK_BYTES:
+            break
+    local.seek(0)
+    return digest.hexdigest()

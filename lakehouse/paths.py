@@ -1,0 +1,64 @@
+"""Where things lie under the bucket of a region, and how an engine that opens the lake itself gets there."""
+
+import re
+from urllib.parse import urlsplit
+
+from core.errors import RefusedError
+from core.settings import Objects as ObjectSettings
+from stores.objects import place
+
+LAKE = "lake/"
+INDEX = "index/"
+DATA_SUFFIX = ".parquet"
+INDEX_SUFFIX = ".arrow"
+_ATTEMPT = re.compile(r"[0-9a-z]{1,40}")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def table_root(slice_number: int) -> str:
+    return f"{LAKE}messages/s{slice_number:03d}"
+
+
+def partition_path(week: int, shard: int) -> str:
+    return f"week={week}/shard={shard:05d}"
+
+
+def data_path(week: int, shard: int, epoch: int, attempt: str) -> str:
+    """Relative to the table root, as the Delta log and the pointers hold it."""
+    if not _ATTEMPT.fullmatch(attempt):
+        raise RefusedError(f"{attempt!r} cannot be an attempt", "use 1 to 40 lower-case letters and digits")
+    return f"{partition_path(week, shard)}/{epoch:08d}-{attempt}{DATA_SUFFIX}"
+
+
+def data_key(slice_number: int, week: int, shard: int, epoch: int, attempt: str) -> str:
+    return f"{table_root(slice_number)}/{data_path(week, shard, epoch, attempt)}"
+
+
+def index_key(key: str) -> str:
+    """Of the data file under `key`; it lies outside the table root, so that no engine takes it for data."""
+    if not (key.startswith(LAKE) and key.endswith(DATA_SUFFIX)):
+        raise RefusedError(f"{key} is not the key of a data file", f"give a key like {LAKE}…{DATA_SUFFIX}")
+    return INDEX + key.removeprefix(LAKE).removesuffix(DATA_SUFFIX) + INDEX_SUFFIX
+
+
+def table_uri(settings: ObjectSettings, region: str, root: str, scheme: str = "s3") -> str:
+    """A directory for the directory store, else `scheme`://bucket/root (Spark's own scheme is s3a)."""
+    where = place(settings, region)
+    return str(where.directory / root) if where.directory else f"{scheme}://{where.bucket}/{root}"
+
+
+def storage_options(settings: ObjectSettings) -> dict[str, str]:
+    """Holds the secret in clear, for delta-rs to take: never print it. Empty for the directory store."""
+    if not settings.url.startswith("s3:"):
+        return {}
+    options = {
+        "aws_region": settings.region,
+        "aws_access_key_id": settings.access_key,
+        "aws_secret_access_key": settings.secret_key.reveal(),
+        "aws_endpoint_url": settings.endpoint,
+        # Without it delta-rs would commit by a plain put, and of two writers both would win.
+        "aws_conditional_put": "etag",
+        "aws_virtual_hosted_style_request": "false" if settings.endpoint else "true",
+        "aws_allow_http": str(urlsplit(settings.endpoint).hostname in _LOOPBACK).lower(),
+    }
+    return {name: value for name, value in options.items() if value}

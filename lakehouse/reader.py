@@ -1,0 +1,154 @@
+"""One cursor over every tier: source, then lane, then sink, merged cell by cell; it stays right while weeks move.
+
+The cursor is a message id. A page costs one read per week that it touches; weeks without messages cost nothing, and
+nothing is ever listed. What cannot be read now is named, never skipped.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from core import moves, ring, rows, weeks
+from core.errors import BlockedError
+from core.ledger import Pointer
+from core.moves import State, Unit, born_cold
+from core.overlay import Row, merge_all, visible
+from core.tiers import Tier
+from lakehouse.index import ID_BYTES, find, load_index, read_row_groups
+from lakehouse.paths import table_root
+from lakehouse.site import Site
+from stores import conversations, messages
+from stores.cassandra import MissingTableError
+
+_RELOADS = 5
+
+
+@dataclass(frozen=True)
+class Page:
+    """Visible rows, newest first. `before` continues; None: there is no more. `missing` weeks cannot be read yet."""
+
+    rows: tuple[Row, ...]
+    tiers: dict[int, Tier]
+    before: bytes | None
+    missing: tuple[int, ...]
+    hidden_amendments: int
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some of a week's rows, newest first. All with ids from `from_id` up are here; None: all that is left of it."""
+
+    rows: tuple[Row, ...]
+    from_id: bytes | None
+
+
+def read_page(site: Site, conversation_id: bytes, before: bytes | None, limit: int) -> Page:
+    """Up to `limit` visible messages with ids below `before`."""
+    found: list[Row] = []
+    tiers: dict[int, Tier] = {}
+    missing: list[int] = []
+    amendments = 0
+    last_week = None if before is None else weeks.of_id(before)
+    for week in conversations.weeks_of(site.db.hot, site.region, conversation_id, last_week):
+        cursor = before if week == last_week else None
+        while len(found) < limit:
+            unit, stretch = read_week(site, conversation_id, week, cursor, limit - len(found))
+            if stretch is None:
+                missing.append(week)
+                break
+            tiers[week] = unit.tier
+            found += visible(stretch.rows)
+            amendments += sum(not row.is_message for row in stretch.rows)
+            cursor = stretch.from_id
+            if cursor is None:
+                break
+        if len(found) >= limit:
+            page = tuple(found[:limit])
+            return Page(page, tiers, page[-1].message_id, tuple(missing), amendments)
+    return Page(tuple(found), tiers, None, tuple(missing), amendments)
+
+
+def read_week(
+    site: Site, conversation_id: bytes, week: int, before: bytes | None, limit: int
+) -> tuple[Unit, Stretch | None]:
+    """The newest stretch below `before` of one week; None where it is frozen.
+
+    A table that is gone means that the week moved on since the ledger was read: it is read again.
+    """
+    slice_ = ring.part_of(ring.token(conversation_id), site.config.layout.slices)
+    for _ in range(_RELOADS):
+        unit = site.ledger.unit(week, slice_) or born_cold(site.region, week, slice_)
+        if unit.tier is Tier.FROZEN:
+            return unit, None
+        try:
+            return unit, _merged(site, unit, conversation_id, before, limit)
+        except MissingTableError:
+            continue
+    raise BlockedError(
+        f"{weeks.label(week)} moved {_RELOADS} times while it was read, or its table is gone", "look at ./firn status"
+    )
+
+
+def _merged(site: Site, unit: Unit, conversation_id: bytes, before: bytes | None, limit: int) -> Stretch:
+    """The order of the reads is the law: what leaves the source is in the lane, what leaves the lane is in the sink."""
+    first, *others = moves.readers(unit)
+    stretches = [_from_tier(site, unit, first, conversation_id, before, limit)]
+    amendments = site.lane.read(unit.week, conversation_id)
+    stretches += [_from_tier(site, unit, tier, conversation_id, before, limit) for tier in others]
+    return stretch_of(stretches, amendments, before)
+
+
+def stretch_of(stretches: Sequence[Stretch], amendments: Sequence[Row], before: bytes | None) -> Stretch:
+    """Complete only down to the highest id at which one of the reads stopped."""
+    from_id = max((stretch.from_id for stretch in stretches if stretch.from_id), default=None)
+    merged = merge_all(chain.from_iterable([*(stretch.rows for stretch in stretches), amendments])).values()
+    kept = [row for row in merged if _between(row.message_id, from_id, before)]
+    return Stretch(tuple(sorted(kept, key=lambda row: row.message_id, reverse=True)), from_id)
+
+
+def _between(message_id: bytes, from_id: bytes | None, before: bytes | None) -> bool:
+    return (from_id is None or message_id >= from_id) and (before is None or message_id < before)
+
+
+def _from_tier(site: Site, unit: Unit, tier: Tier, conversation_id: bytes, before: bytes | None, limit: int) -> Stretch:
+    if not tier.is_cql:
+        return _from_file(site, unit, conversation_id, before)
+    try:
+        found = messages.read(site.database(tier), site.region, tier, unit.week, conversation_id, before, limit)
+    except MissingTableError:
+        if unit.state is State.SWITCHED and tier is unit.move.source:
+            return Stretch((), None)  # dropped since: the sink was proven to hold it all
+        raise
+    is_cut = sum(row.is_message or row.deleted or row.edit_id is not None for row in found) >= limit
+    return Stretch(tuple(found), found[-1].message_id if is_cut else None)
+
+
+def _from_file(site: Site, unit: Unit, conversation_id: bytes, before: bytes | None) -> Stretch:
+    """The newest row group below `before` that holds the conversation: one GET beside the index's."""
+    pointer = _pointer(site, unit, conversation_id)
+    if pointer is None:
+        return Stretch((), None)
+    index = load_index(site.objects, f"{table_root(unit.slice)}/{pointer.path}")
+    bound = {} if before is None else {"highest": before}
+    groups = find(index, conversation_id, **bound)
+    if not groups:
+        return Stretch((), None)
+    held = rows.from_batch(read_row_groups(site.objects, index, [groups[-1]]))
+    found = sorted(
+        (row for row in held if row.conversation_id == conversation_id and _between(row.message_id, None, before)),
+        key=lambda row: row.message_id,
+        reverse=True,
+    )
+    if len(groups) == 1:
+        return Stretch(tuple(found), None)
+    # The group begins in this conversation; everything of it from the group's first key up is here.
+    return Stretch(tuple(found), index.groups[groups[-1]].first_key[ID_BYTES:])
+
+
+def _pointer(site: Site, unit: Unit, conversation_id: bytes) -> Pointer | None:
+    """None where the unit has no file yet. The shard's range must hold the token."""
+    token = ring.token(conversation_id)
+    for pointer in site.ledger.pointers(unit.week, unit.slice):
+        if pointer.shards == unit.shards and token in pointer.range(site.config.layout.slices):
+            return pointer
+    return None

@@ -1,0 +1,1 @@
+"""Contracts: CQL migrations, event schemas, table definitions."""

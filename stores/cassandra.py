@@ -1,0 +1,226 @@
+"""The one importer of the CQL driver: sessions, statements, compare-and-set, batches, token-range pages.
+
+A `Database` is a session to one datacenter and what it has prepared. LOCAL_QUORUM from one datacenter on the other's
+keyspace is unavailable, so there is one per datacenter. The caller opens and closes them.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from cassandra import ConsistencyLevel, DriverException, InvalidRequest, OperationTimedOut, Unavailable, WriteTimeout
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement, tuple_factory
+
+from core import settings
+from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError
+
+UNSET: Any = UNSET_VALUE
+Rows = list[tuple[Any, ...]]
+Params = Sequence[Any]
+_IN_FLIGHT = 32
+
+
+class Level(IntEnum):
+    """How many replicas must have answered."""
+
+    QUORUM = ConsistencyLevel.LOCAL_QUORUM
+    SERIAL = ConsistencyLevel.LOCAL_SERIAL
+    ALL = ConsistencyLevel.ALL
+
+
+class MissingTableError(BlockedError):
+    """A table is not there: to a reader or writer, the sign to reload the ledger."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One write, to be sent alone or in a batch with others of its partition."""
+
+    query: str
+    params: Params
+
+
+@dataclass
+class Database:
+    session: Session
+    datacenter: str
+    _prepared: dict[str, PreparedStatement] = field(default_factory=dict)
+
+    def rows(self, query: str, params: Params = (), level: Level = Level.QUORUM) -> Rows:
+        with translated():
+            return list(self.session.execute(self.bind(query, params, level)))
+
+    def cas(self, query: str, params: Params = ()) -> bool:
+        """Whether a conditional write was applied; OutcomeUnknownError when the answer was lost."""
+        with translated():
+            return bool(self.session.execute(self.bind(query, params)).was_applied)
+
+    def write(self, batches: Iterable[Sequence[Statement]]) -> None:
+        """Sends each batch (statements of one partition) unlogged, some in flight; all are durable when it returns.
+
+        `batches` is drawn in the caller's thread, so it may itself read from here.
+        """
+        flying: deque[Any] = deque()
+        with translated():
+            for batch in batches:
+                if len(flying) >= _IN_FLIGHT:
+                    flying.popleft().result()
+                flying.append(self.session.execute_async(self._batch(batch)))
+            while flying:
+                flying.popleft().result()
+
+    def pages(self, query: str, params: Params, page_rows: int, level: Level = Level.QUORUM) -> Iterator[Rows]:
+        """The result page by page, the next one asked for while the caller works on this one."""
+        with translated():
+            statement = self.bind(query, params, level)
+            statement.fetch_size = page_rows
+            future = self.session.execute_async(statement)
+            while True:
+                result = future.result()
+                page: Rows = list(result.current_rows)
+                if more := future.has_more_pages:
+                    future.start_fetching_next_page()
+                yield page
+                if not more:
+                    return
+
+    def ddl(self, statement: str) -> None:
+        """Runs a schema change and waits until every node agrees on it."""
+        with translated():
+            result = self.session.execute(statement, timeout=60)
+            if not result.response_future.is_schema_agreed:
+                raise OutcomeUnknownError("the nodes do not agree on the schema yet", "run the same command again")
+
+    def bind(self, query: str, params: Params, level: Level = Level.QUORUM) -> BoundStatement:
+        prepared = self._prepared.get(query)
+        if prepared is None:
+            prepared = self._prepared[query] = self.session.prepare(query)
+        bound = prepared.bind(params)
+        bound.consistency_level = level
+        return bound
+
+    def _batch(self, statements: Sequence[Statement]) -> BatchStatement:
+        batch = BatchStatement(BatchType.UNLOGGED, consistency_level=ConsistencyLevel.LOCAL_QUORUM)
+        for statement in statements:
+            batch.add(self.bind(statement.query, statement.params))
+        return batch
+
+
+@dataclass(frozen=True)
+class Databases:
+    """One region's two datacenters; the same `Database` twice where one cluster is both."""
+
+    hot: Database
+    warm: Database
+
+
+@contextmanager
+def connected(config: settings.Settings) -> Iterator[Databases]:
+    """Opens a session per distinct datacenter, and closes them."""
+    hot = connect(config.hot)
+    try:
+        warm = hot if _same(config.hot, config.warm) else connect(config.warm)
+        try:
+            yield Databases(hot, warm)
+        finally:
+            if warm is not hot:
+                warm.session.cluster.shutdown()
+    finally:
+        hot.session.cluster.shutdown()
+
+
+def connect(endpoint: settings.Cassandra) -> Database:
+    """Raises BlockedError when nobody answers."""
+    if not endpoint.contact_points:
+        raise BlockedError("no Cassandra is known here", "start the local stack: ./firn stack up")
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(local_dc=endpoint.datacenter)),
+        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+        serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
+        request_timeout=30,
+        row_factory=tuple_factory,
+    )
+    auth = PlainTextAuthProvider(endpoint.username, endpoint.password.reveal()) if endpoint.username else None
+    cluster = Cluster(
+        list(endpoint.contact_points),
+        port=endpoint.port,
+        auth_provider=auth,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        connect_timeout=15,
+        max_schema_agreement_wait=30,
+    )
+    try:
+        return Database(cluster.connect(), endpoint.datacenter)
+    except NoHostAvailable as fault:
+        cluster.shutdown()
+        raise BlockedError(
+            f"no Cassandra answers at {', '.join(endpoint.contact_points)}:{endpoint.port}",
+            "start it (./firn stack up), or correct [hot] and [warm] in firn.toml",
+        ) from fault
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The driver's faults as ours. A lost answer to a write is unknown, never failed."""
+    try:
+        yield
+    except WriteTimeout as fault:
+        raise OutcomeUnknownError("Cassandra did not confirm a write in time", "run the same command again") from fault
+    except InvalidRequest as fault:
+        raise _invalid(fault) from fault
+    except OperationTimedOut as fault:
+        raise OutcomeUnknownError("Cassandra did not answer in time", "run the same command again") from fault
+    except (NoHostAvailable, Unavailable, DriverException) as fault:
+        raise BlockedError(
+            f"Cassandra cannot answer now ({type(fault).__name__})",
+            "look at ./firn stack status; then run the same command again",
+        ) from fault
+
+
+def _invalid(fault: InvalidRequest) -> FirnError:
+    text = str(fault)
+    if "unconfigured table" in text or "does not exist" in text or "nconfigured column family" in text:
+        return MissingTableError(
+            "a table or keyspace is missing", "run: python -m jobs.weeks --now …, or ./firn stack up"
+        )
+    return DamagedError(
+        f"Cassandra refused a statement ({type(fault).__name__})", "the schema is not ours; look at its log"
+    )
+
+
+def _same(hot: settings.Cassandra, warm: settings.Cassandra) -> bool:
+    return (hot.contact_points, hot.port, hot.datacenter) == (warm.contact_points, warm.port, warm.datacenter)
+
+
+def migrate(db: Databases, config: settings.Settings, region: str, folder: Path) -> int:
+    """Makes the region's keyspaces and applies the numbered files that it lacks; returns how many. Under the DDL lease
+    everywhere but on a region's very first start, where IF NOT EXISTS makes a race harmless."""
+    for suffix, endpoint, database in (
+        ("hot", config.hot, db.hot),
+        ("meta", config.hot, db.hot),
+        ("warm", config.warm, db.warm),
+    ):
+        database.ddl(
+            f"CREATE KEYSPACE IF NOT EXISTS {region}_{suffix} WITH replication = "
+            f"{{'class': 'NetworkTopologyStrategy', '{endpoint.datacenter}': {endpoint.replication}}}"
+        )
+    db.hot.ddl(f"CREATE TABLE IF NOT EXISTS {region}_meta.migrations (name text PRIMARY KEY)")
+    applied = {name for (name,) in db.hot.rows(f"SELECT name FROM {region}_meta.migrations")}
+    pending = [path for path in sorted(folder.glob("*.cql")) if path.name not in applied]
+    for path in pending:
+        for statement in _statements(path.read_text().replace("{region}", region)):
+            db.hot.ddl(statement)
+        db.hot.rows(f"INSERT INTO {region}_meta.migrations (name) VALUES (?)", (path.name,))
+    return len(pending)
+
+
+def _statements(text: str) -> list[str]:
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
+    return [statement.strip() for statement in "\n".join(lines).split(";") if statement.strip()]

@@ -1,0 +1,203 @@
+"""Week tables: rows in, rows out. A row here is `core.overlay.Row`; ids become TIMEUUIDs only at this boundary.
+
+Every cell is written at the time of the id that caused it, nulls stay unset, and nothing is ever deleted singly,
+so writing a row twice, late, or in parts gives the same cells.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+from uuid import UUID, uuid5
+
+from core import ids, ring
+from core.overlay import Reaction, Row, canonical, merge
+from core.tiers import Tier
+from schemas.tables import MESSAGES, REACTIONS, WEEK_TABLES
+from stores.cassandra import UNSET, Database, Level, Statement
+
+BATCH_STATEMENTS = 40
+BATCH_BYTES = 256 * 1024  # far below half a commit log segment, which is the largest mutation Cassandra takes
+PAGE_ROWS = 2000
+_ID_NAMESPACE = UUID("6f1a0c52-6669-726e-8000-7765656b7462")
+
+
+def keyspace(region: str, tier: Tier) -> str:
+    return f"{region}_{tier}"
+
+
+def create_tables(db: Database, region: str, tier: Tier, week: int, generation: int) -> None:
+    """Table ids are derived, so two makers at once make the same tables. Runs under the DDL lease."""
+    for table in WEEK_TABLES:
+        name = f"{keyspace(region, tier)}.{table.name}{week}"
+        table_id = uuid5(_ID_NAMESPACE, f"{name}.{generation}")
+        db.ddl(table.ddl(keyspace(region, tier), str(week), f"id = {table_id}"))
+
+
+def drop_tables(db: Database, region: str, tier: Tier, week: int) -> None:
+    for table in WEEK_TABLES:
+        db.ddl(f"DROP TABLE IF EXISTS {keyspace(region, tier)}.{table.name}{week}")
+
+
+def existing_tables(db: Database, region: str, tier: Tier) -> frozenset[str]:
+    rows = db.rows("SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?", (keyspace(region, tier),))
+    return frozenset(name for (name,) in rows)
+
+
+def table_names(week: int) -> list[str]:
+    return [f"{table.name}{week}" for table in WEEK_TABLES]
+
+
+def batches(region: str, tier: Tier, week: int, rows: Iterable[Row]) -> Iterator[list[Statement]]:
+    """Batches of one conversation each; `rows` of one conversation should come together."""
+    space = keyspace(region, tier)
+    for _, of_conversation in groupby(rows, key=lambda row: row.conversation_id):
+        batch: list[Statement] = []
+        size_bytes = 0
+        for row in of_conversation:
+            batch += statements(f"{space}.{MESSAGES.name}{week}", f"{space}.{REACTIONS.name}{week}", row)
+            size_bytes += len(row.body or b"")
+            if len(batch) >= BATCH_STATEMENTS or size_bytes >= BATCH_BYTES:
+                yield batch
+                batch, size_bytes = [], 0
+        if batch:
+            yield batch
+
+
+def statements(messages: str, reactions: str, row: Row) -> Iterator[Statement]:
+    """The writes that make `row`: its message's cells, its edit's, its reactions', each at its own time."""
+    key = (UUID(bytes=row.conversation_id), ids.to_timeuuid(row.message_id))
+    written_us = ids.unix_us(row.message_id)
+    if row.is_message or row.deleted:
+        yield Statement(
+            f"INSERT INTO {messages} (conversation_id, message_id, sender_id, message_type, body, media_ref, reply_to, "
+            "deleted, server_ts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+            (
+                *key,
+                _unset(row.sender_id),
+                _unset(row.message_type),
+                UNSET if row.edit_id else _unset(row.body),
+                _unset(row.media_ref),
+                _unset(row.reply_to and ids.to_timeuuid(row.reply_to)),
+                row.deleted or UNSET,
+                _unset(row.server_ts),
+                written_us,
+            ),
+        )
+    if row.edit_id and not row.deleted:
+        yield Statement(
+            f"INSERT INTO {messages} (conversation_id, message_id, edit) VALUES (?, ?, ?) USING TIMESTAMP ?",
+            (*key, (ids.to_timeuuid(row.edit_id), row.body), ids.unix_us(row.edit_id)),
+        )
+    for reaction in row.reactions:
+        yield Statement(
+            f"INSERT INTO {reactions} (conversation_id, message_id, user_id, reaction) VALUES (?, ?, ?, ?) "
+            "USING TIMESTAMP ?",
+            (
+                *key,
+                reaction.user_id,
+                (ids.to_timeuuid(reaction.event_id), reaction.reaction),
+                ids.unix_us(reaction.event_id),
+            ),
+        )
+
+
+def scan(
+    db: Database, region: str, tier: Tier, week: int, tokens: ring.Range, level: Level = Level.QUORUM
+) -> Iterator[Row]:
+    """Canonical rows of a token range, in token order, newest first within a conversation; constant memory."""
+    space = keyspace(region, tier)
+    where = "WHERE token(conversation_id) > ? AND token(conversation_id) <= ?"
+    params = (tokens.start, tokens.end)
+    messages = f"SELECT {', '.join(MESSAGES.names)} FROM {space}.{MESSAGES.name}{week} {where}"
+    reactions = f"SELECT {', '.join(REACTIONS.names)} FROM {space}.{REACTIONS.name}{week} {where}"
+    return _joined(
+        (_row(values) for page in db.pages(messages, params, PAGE_ROWS, level) for values in page),
+        _reacted(values for page in db.pages(reactions, params, PAGE_ROWS, level) for values in page),
+    )
+
+
+def holds(db: Database, region: str, tier: Tier, week: int, row: Row) -> bool:
+    """Whether the table has every cell of `row`, or a later one."""
+    found = read_one(db, region, tier, week, row.conversation_id, row.message_id)
+    return found is not None and merge(found, row) == found
+
+
+def read_one(db: Database, region: str, tier: Tier, week: int, conversation_id: bytes, message_id: bytes) -> Row | None:
+    key = (UUID(bytes=conversation_id), ids.to_timeuuid(message_id))
+    where = "WHERE conversation_id = ? AND message_id = ?"
+    space = keyspace(region, tier)
+    rows = db.rows(f"SELECT {', '.join(MESSAGES.names)} FROM {space}.{MESSAGES.name}{week} {where}", key)
+    reacted = db.rows(f"SELECT {', '.join(REACTIONS.names)} FROM {space}.{REACTIONS.name}{week} {where}", key)
+    return next(_joined(map(_row, rows), _reacted(reacted)), None)
+
+
+def read(
+    db: Database, region: str, tier: Tier, week: int, conversation_id: bytes, before: bytes | None, limit: int
+) -> list[Row]:
+    """Up to `limit` canonical rows of one conversation, newest first, with ids below `before`."""
+    space = keyspace(region, tier)
+    conversation = UUID(bytes=conversation_id)
+    bound, params = (
+        ("", [conversation]) if before is None else (" AND message_id < ?", [conversation, ids.to_timeuuid(before)])
+    )
+    where = f"WHERE conversation_id = ?{bound}"
+    rows = db.rows(
+        f"SELECT {', '.join(MESSAGES.names)} FROM {space}.{MESSAGES.name}{week} {where} LIMIT ?", (*params, limit)
+    )
+    last = rows[-1][1] if len(rows) == limit else None
+    lower, bounds = ("", params) if last is None else (" AND message_id >= ?", [*params, last])
+    found = db.rows(f"SELECT {', '.join(REACTIONS.names)} FROM {space}.{REACTIONS.name}{week} {where}{lower}", bounds)
+    return list(_joined(map(_row, rows), _reacted(found)))
+
+
+def _joined(messages: Iterator[Row], reacted: Iterator[Row]) -> Iterator[Row]:
+    """Two streams in one order, joined by key; a reaction whose message is not there makes a row of its own."""
+    pending, reaction = next(messages, None), next(reacted, None)
+    while pending or reaction:
+        if reaction is None or (pending and _order(pending) < _order(reaction)):
+            assert pending is not None
+            yield canonical(pending)
+            pending = next(messages, None)
+        elif pending is None or _order(reaction) < _order(pending):
+            yield reaction
+            reaction = next(reacted, None)
+        else:
+            yield canonical(replace(pending, reactions=reaction.reactions))
+            pending, reaction = next(messages, None), next(reacted, None)
+
+
+def _order(row: Row) -> tuple[int, bytes, int]:
+    return ring.token(row.conversation_id), row.conversation_id, -int.from_bytes(row.message_id, "big")
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    conversation, message, sender, kind, body, media, reply_to, edit, deleted, server_ts = values
+    return Row(
+        conversation.bytes,
+        ids.from_timeuuid(message),
+        sender_id=sender,
+        message_type=kind,
+        body=edit[1] if edit else body,
+        media_ref=media,
+        reply_to=ids.from_timeuuid(reply_to) if reply_to else None,
+        edit_id=ids.from_timeuuid(edit[0]) if edit else None,
+        deleted=bool(deleted),
+        server_ts=_utc(server_ts),
+    )
+
+
+def _reacted(found: Iterable[tuple[Any, ...]]) -> Iterator[Row]:
+    """One row per message, its reactions by user."""
+    for (conversation, message), group in groupby(found, key=lambda values: values[:2]):
+        reactions = tuple(Reaction(user, ids.from_timeuuid(cell[0]), cell[1]) for _, _, user, cell in group)
+        yield Row(conversation.bytes, ids.from_timeuuid(message), reactions=reactions)
+
+
+def _unset(value: Any) -> Any:
+    return UNSET if value is None else value
+
+
+def _utc(value: datetime | None) -> datetime | None:
+    return value.replace(tzinfo=UTC) if value else None

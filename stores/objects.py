@@ -1,0 +1,180 @@
+"""Bytes under keys: the protocol that a directory, S3 and memory share, and the rules all of them keep.
+
+A key is parts joined by "/". Keys that begin with ".firn-" belong to the store itself.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from core.errors import BlockedError, DamagedError, RefusedError
+from core.settings import Objects as ObjectSettings
+
+STANDARD = "STANDARD"
+MARKER_KEY = ".firn-bucket"
+RESERVED_PREFIX = ".firn-"
+# S3's own bound on a key, and what common file systems allow for one name.
+MAX_KEY_BYTES = 1024
+MAX_PART_BYTES = 255
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
+
+
+class AlreadyExistsError(RefusedError):
+    """A put-if-absent met an object: nothing was written."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"object {key} already exists", "read what is there; it was not changed")
+        self.key = key
+
+
+class NotFoundError(RefusedError):
+    def __init__(self, key: str) -> None:
+        super().__init__(f"object {key} does not exist", "check the key, or the pointer that named it")
+        self.key = key
+
+
+class PreconditionFailedError(RefusedError):
+    """The object is no longer the one that the caller looked at: nothing was done to it."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"object {key} has changed since it was looked at", "look again, then decide")
+        self.key = key
+
+
+class FrozenObjectError(BlockedError):
+    """The object lies in a storage class that must be restored before it can be read."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"object {key} is frozen", "ask for a ticket and read again when it is restored")
+        self.key = key
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a store can; the behaviour suite runs each case where it can be true.
+
+    `durable`: an acknowledged object outlives kill -9. `checks_upload`: bytes that differ from the SHA-256 sent with
+    them are refused by the store itself.
+    """
+
+    durable: bool
+    checks_upload: bool
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """`sha256` is hex, over the whole object; `etag` changes when the bytes do."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+    etag: str
+    storage_class: str
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """What a listing tells without looking into each object."""
+
+    key: str
+    size_bytes: int
+    storage_class: str
+    modified_at: datetime
+
+
+class Objects(Protocol):
+    """One bucket. A write whose answer was lost raises OutcomeUnknownError; a read without an answer, BlockedError."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, storage_class: str = STANDARD) -> ObjectInfo: ...
+
+    def put_file(
+        self, key: str, path: Path, *, if_absent: bool = False, storage_class: str = STANDARD
+    ) -> ObjectInfo: ...
+
+    def get(self, key: str, start: int | None = None, length: int | None = None) -> bytes:
+        """A range comes back shorter, or empty, when the object ends first; a whole object is verified."""
+        ...
+
+    def head(self, key: str) -> ObjectInfo | None: ...
+
+    def list(self, prefix: str) -> Iterator[ListedObject]:
+        """Sorted by the UTF-8 bytes of the key; the prefix need not end at a part."""
+        ...
+
+    def delete(self, key: str, *, if_etag: str | None = None) -> None:
+        """Without `if_etag` a missing object is no error; with it, it is a NotFoundError."""
+        ...
+
+    def settle(self, key: str) -> None:
+        """Makes durable what another engine wrote under the key; a no-op where the store acknowledges durably."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the objects of one region lie: a bucket and, for the directory store, the directory that is that bucket."""
+
+    bucket: str
+    directory: Path | None = None
+
+
+def place(settings: ObjectSettings, region: str) -> Place:
+    """`file:DIR` gives DIR/firn-<region>; `s3://prefix` gives the bucket prefix + region."""
+    scheme, _, rest = settings.url.partition(":")
+    if scheme == "file" and rest:
+        bucket = f"firn-{region}"
+        return Place(bucket, Path(rest).absolute() / bucket)
+    prefix = rest.removeprefix("//")
+    if scheme == "s3" and prefix and "/" not in prefix:
+        return Place(prefix + region)
+    raise RefusedError(
+        f"objects.url {settings.url!r} is neither a directory nor a bucket prefix", "write file:DIR or s3://prefix-"
+    )
+
+
+def check_key(key: str) -> str:
+    """Raises RefusedError for a key that some backend could not hold, or that would leave the bucket."""
+    parts = key.split("/")
+    fault = (
+        any(part in ("", ".", "..") or len(part.encode()) > MAX_PART_BYTES for part in parts)
+        or len(key.encode()) > MAX_KEY_BYTES
+        or _FORBIDDEN.search(key) is not None
+        or (parts[0].startswith(RESERVED_PREFIX) and key != MARKER_KEY)
+    )
+    if fault:
+        raise RefusedError(
+            f"{key!r} cannot be an object key", "use parts joined by single slashes, none of them '.', '..' or .firn-…"
+        )
+    return key
+
+
+def is_reserved(key: str) -> bool:
+    return key.startswith(RESERVED_PREFIX)
+
+
+def check_range(start: int | None, length: int | None) -> tuple[int, int | None]:
+    """Returns (start, length or None for "to the end")."""
+    if (start is not None and start < 0) or (length is not None and length < 0):
+        raise RefusedError("a byte range cannot be negative", "give a start and a length of at least 0")
+    return start or 0, length
+
+
+def changed_bytes(key: str) -> DamagedError:
+    return DamagedError(f"object {key} is not what was written: its SHA-256 differs", "restore it from its source")
+
+
+def sha256_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

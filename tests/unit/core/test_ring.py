@@ -1,0 +1,62 @@
+"""The ring: cuts are whole, and our token is the driver's token."""
+
+from itertools import pairwise
+
+import pytest
+from cassandra.metadata import Murmur3Token
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import ring
+from tests.strategies import tokens
+
+cuts = st.integers(0, 12).map(lambda power: 2**power)
+small_cuts = st.integers(0, 6).map(lambda power: 2**power)
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_a_token_is_cassandras(key: bytes) -> None:
+    assert ring.token(key) == Murmur3Token.from_key(key).value
+
+
+@pytest.mark.parametrize("size", [0, 15, 17])
+def test_only_a_conversation_id_has_a_token(size: int) -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        ring.token(bytes(size))
+
+
+@given(cuts)
+def test_a_cut_is_contiguous_and_whole(parts: int) -> None:
+    ranges = [ring.cut(part, parts) for part in range(parts)]
+    assert ranges[0].start == ring.FIRST
+    assert ranges[-1].end == ring.LAST
+    assert all(one.end == two.start for one, two in pairwise(ranges))
+    assert sum(one.end - one.start for one in ranges) == ring.RING - 1
+
+
+@given(tokens | st.sampled_from([ring.FIRST + 1, -1, 0, 1, ring.LAST]), cuts)
+def test_part_of_agrees_with_cut(token: int, parts: int) -> None:
+    part = ring.part_of(token, parts)
+    assert token in ring.cut(part, parts)
+
+
+@given(cuts, st.data())
+def test_the_edges_of_a_part_belong_to_one_part(parts: int, data: st.DataObject) -> None:
+    part = data.draw(st.integers(0, parts - 1))
+    edge = ring.cut(part, parts).end
+    assert ring.part_of(edge, parts) == part
+    assert edge == ring.LAST or ring.part_of(edge + 1, parts) == part + 1
+
+
+@given(tokens, small_cuts, small_cuts)
+def test_a_shard_lies_in_its_slice(token: int, slices: int, shards: int) -> None:
+    slice_, shard = ring.part_of(token, slices), ring.shard_of(token, slices, shards)
+    span, whole = ring.shard_range(slice_, slices, shard, shards), ring.cut(slice_, slices)
+    assert token in span
+    assert whole.start <= span.start < span.end <= whole.end
+
+
+@pytest.mark.parametrize(("part", "parts"), [(0, 0), (0, 3), (4, 4), (-1, 4), (0, -2)])
+def test_a_part_that_is_none_is_an_error(part: int, parts: int) -> None:
+    with pytest.raises(ValueError, match="no part"):
+        ring.cut(part, parts)

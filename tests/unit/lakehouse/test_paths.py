@@ -1,0 +1,60 @@
+"""Names of files, and how engines find them."""
+
+import pytest
+
+from core.errors import RefusedError
+from core.settings import Objects as ObjectSettings
+from core.settings import Secret
+from lakehouse.paths import data_key, data_path, index_key, storage_options, table_root, table_uri
+
+DIRECTORY = ObjectSettings(url="file:/data")
+S3 = ObjectSettings(
+    url="s3://firn-",
+    endpoint="http://127.0.0.1:9000",
+    access_key="key",
+    secret_key=Secret("hidden"),
+    region="eu-west-1",
+)
+
+
+def test_a_data_file_and_its_index() -> None:
+    key = data_key(3, 2913, 17, 42, "0af")
+    assert key == "lake/messages/s003/week=2913/shard=00017/00000042-0af.parquet"
+    assert key == f"{table_root(3)}/{data_path(2913, 17, 42, '0af')}"
+    assert index_key(key) == "index/messages/s003/week=2913/shard=00017/00000042-0af.arrow"
+
+
+@pytest.mark.parametrize("attempt", ["", "../x", "A", "a/b", "a" * 41])
+def test_an_attempt_cannot_leave_its_folder(attempt: str) -> None:
+    with pytest.raises(RefusedError):
+        data_path(1, 1, 1, attempt)
+
+
+@pytest.mark.parametrize("key", ["frozen/x.parquet", "lake/messages/s000/_delta_log/0.json"])
+def test_only_data_files_have_an_index(key: str) -> None:
+    with pytest.raises(RefusedError):
+        index_key(key)
+
+
+def test_engines_open_the_directory_or_the_bucket() -> None:
+    assert table_uri(DIRECTORY, "us", table_root(0)) == "/data/firn-us/lake/messages/s000"
+    assert table_uri(S3, "us", table_root(0)) == "s3://firn-us/lake/messages/s000"
+    assert table_uri(S3, "us", table_root(0), "s3a") == "s3a://firn-us/lake/messages/s000"
+
+
+def test_options_carry_what_a_safe_commit_needs() -> None:
+    assert storage_options(DIRECTORY) == {}
+    assert storage_options(S3) == {
+        "aws_region": "eu-west-1",
+        "aws_access_key_id": "key",
+        "aws_secret_access_key": "hidden",
+        "aws_endpoint_url": "http://127.0.0.1:9000",
+        "aws_conditional_put": "etag",
+        "aws_virtual_hosted_style_request": "false",
+        "aws_allow_http": "true",
+    }
+
+
+def test_plain_http_is_for_loopback_only() -> None:
+    away = ObjectSettings(url="s3://firn-", endpoint="http://objects.example:9000")
+    assert storage_options(away)["aws_allow_http"] == "false"
