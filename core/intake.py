@@ -9,7 +9,10 @@ _FIRST_WEEK_US = 4 * CLOCK_SKEW_US  # Monday 1970-01-05
 
 def why_not(event: Event, key: bytes, appended_us: int) -> str | None:
     """The reason for the dead-letter topic; None when the event is good. `appended_us` is when the log took it."""
-    if not (ids.is_ordered_id(event.message_id) and ids.is_ordered_id(event.event_id)):
+    named = [event.message_id, event.event_id]
+    if isinstance(event, MessageSent) and event.reply_to is not None:
+        named.append(event.reply_to)
+    if not all(map(ids.is_ordered_id, named)):
         return "an id is not a time-ordered id of ours"
     if ids.unix_us(event.message_id) < _FIRST_WEEK_US:
         return "its message is from before the first week"

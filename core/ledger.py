@@ -1,6 +1,6 @@
 """What the ledger holds beside units: leases, parts, pointers, week tables. Plain rows and the rules over them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -77,3 +77,14 @@ class WeekTable:
 
 def lease_name(unit: Unit) -> str:
     return f"unit/{unit.region}/{unit.week}/{unit.slice}"
+
+
+def in_milliseconds(when: datetime) -> datetime:
+    """CQL timestamps end at the millisecond; what is compared later must too."""
+    return when.replace(microsecond=when.microsecond // 1000 * 1000)
+
+
+def as_kept(unit: Unit) -> Unit:
+    """The row as the ledger gives it back."""
+    sealed, switched = (when and in_milliseconds(when) for when in (unit.sealed_at, unit.switched_at))
+    return replace(unit, sealed_at=sealed, switched_at=switched)

@@ -21,6 +21,7 @@ from core.intake import why_not
 from core.topics import Committed, Place, Record
 from lakehouse.site import Site, opened
 from schemas.events import Event, MalformedEventError, decode
+from serving import logs
 from serving.intake import Intake, UnknownWeekError
 from serving.routing import RouteCopy
 from stores import kafka
@@ -162,14 +163,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--region", required=True)
     args = parser.parse_args(argv)
-    structlog.configure(
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-    )
+    logs.configure()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -30,7 +30,8 @@ class Lane:
         """`week` is the unit's: that of the message, not of the event."""
         return Statement(
             f"INSERT INTO {self.region}_hot.lane "
-            "(region, week, ring_slice, conversation_id, message_id, event_id, user_id, event) VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+            "(region, week, ring_slice, conversation_id, message_id, event_id, user_id, event) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
             (*self._key(week, event), _user(event), encode(event), ids.unix_us(event.event_id)),
         )
 

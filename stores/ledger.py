@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from core.digest import Digest
 from core.errors import OutcomeUnknownError
-from core.ledger import Lease, Part, Pointer, TableState, WeekTable
+from core.ledger import Lease, Part, Pointer, TableState, WeekTable, as_kept, in_milliseconds
 from core.moves import Move, State, Unit
 from core.tiers import Tier
 from stores.cassandra import Database, Level
@@ -57,7 +57,7 @@ class CqlLedger:
 
     def next_route(self) -> int:
         """Takes the next number. After a lost answer the number may be skipped, never given twice with effect."""
-        self._cas("INSERT INTO {meta}.routes (region, route) VALUES (?, 0) IF NOT EXISTS", self.region)
+        self._once("INSERT INTO {meta}.routes (region, route) VALUES (?, 0) IF NOT EXISTS", self.region)
         while True:
             now = self.route()
             try:
@@ -74,8 +74,8 @@ class CqlLedger:
         return rows[0][0] if rows else None
 
     def begin(self, first_week: int) -> None:
-        self._cas("INSERT INTO {meta}.routes (region, route) VALUES (?, 0) IF NOT EXISTS", self.region)
-        self._cas(
+        self._once("INSERT INTO {meta}.routes (region, route) VALUES (?, 0) IF NOT EXISTS", self.region)
+        self._once(
             "UPDATE {meta}.routes SET first_week = ? WHERE region = ? IF first_week = null", first_week, self.region
         )
 
@@ -93,7 +93,7 @@ class CqlLedger:
         query = f"INSERT INTO {{meta}}.moves (region, {_UNIT}) VALUES ({_marks(14)}) IF NOT EXISTS"
         return self._settled(
             lambda: self._cas(query, self.region, unit.week, unit.slice, *_facts(unit)),
-            lambda: self.unit(unit.week, unit.slice) == unit,
+            lambda: self.unit(unit.week, unit.slice) == as_kept(unit),
         )
 
     def change(self, old: Unit, new: Unit) -> bool:
@@ -105,7 +105,7 @@ class CqlLedger:
         )
         return self._settled(
             lambda: self._cas(query, *_facts(new), self.region, old.week, old.slice, old.revision),
-            lambda: self.unit(old.week, old.slice) == new,
+            lambda: self.unit(old.week, old.slice) == as_kept(new),
         )
 
     def lease(self, name: str) -> Lease | None:
@@ -116,22 +116,19 @@ class CqlLedger:
         """None while another holds it. Each taking has an epoch one higher than the last."""
         known = self.lease(name)
         if known is None:
-            self._settled(
-                lambda: self._cas(
-                    "INSERT INTO {meta}.leases (name, holder, epoch, expires_at) VALUES (?, '', 0, ?) IF NOT EXISTS",
-                    name,
-                    NEVER,
-                ),
-                lambda: True,
+            self._once(
+                "INSERT INTO {meta}.leases (name, holder, epoch, expires_at) VALUES (?, '', 0, ?) IF NOT EXISTS",
+                name,
+                NEVER,
             )
             known = self.lease(name) or Lease(name, "", 0, NEVER)
         if not known.is_free(now):
             return None
-        return self._write_lease(known, Lease(name, holder, known.epoch + 1, _milliseconds(now + length)))
+        return self._write_lease(known, Lease(name, holder, known.epoch + 1, in_milliseconds(now + length)))
 
     def renew_lease(self, lease: Lease, now: datetime, length: timedelta) -> Lease | None:
         """None when it was lost. A length of zero gives it up."""
-        return self._write_lease(lease, replace(lease, expires_at=_milliseconds(now + length)))
+        return self._write_lease(lease, replace(lease, expires_at=in_milliseconds(now + length)))
 
     def parts(self, unit: Unit) -> list[Part]:
         """Those of the unit's present move, by shard."""
@@ -140,13 +137,14 @@ class CqlLedger:
         return [
             Part(*unit.key, unit.move.source, shard, epoch, _digest(count, total), path, size, sha, verified)
             for shard, epoch, path, count, size, total, sha, verified in rows
+            if path is not None  # else only its place was taken; what belongs there never came
         ]
 
     def put_part(self, part: Part) -> bool:
         """False when a newer epoch has written it: an older one never replaces it."""
         key = (self.region, part.week, part.slice, part.source, part.shard)
         facts = (part.epoch, part.path, part.digest.rows, part.size_bytes, str(part.digest), part.sha256, part.verified)
-        self._cas(
+        self._once(
             "INSERT INTO {meta}.move_parts (region, week, slice, source, shard, epoch) VALUES (?, ?, ?, ?, ?, 0) "
             "IF NOT EXISTS",
             *key,
@@ -168,6 +166,7 @@ class CqlLedger:
         return [
             Pointer(week, slice_, shards, shard, path, version, _digest(count, total), size, sha)
             for shards, shard, path, version, count, size, sha, total in rows
+            if path is not None
         ]
 
     def advance(self, pointer: Pointer) -> bool:
@@ -175,7 +174,7 @@ class CqlLedger:
         key = (self.region, pointer.week, pointer.slice, pointer.shards, pointer.shard)
         digest = pointer.digest
         facts = (pointer.path, pointer.version, digest.rows, pointer.size_bytes, pointer.sha256, str(digest))
-        self._cas(
+        self._once(
             "INSERT INTO {meta}.pointers (region, week, slice, shards, shard, version) VALUES (?, ?, ?, ?, ?, -1) "
             "IF NOT EXISTS",
             *key,
@@ -220,6 +219,10 @@ class CqlLedger:
 
     def _cas(self, query: str, *params: Any) -> bool:
         return self.db.cas(query.replace("{meta}", f"{self.region}_meta"), params)
+
+    def _once(self, query: str, *params: Any) -> None:
+        """For what stands or not, whoever wrote it: a place to compare against. A lost answer means: again."""
+        self._settled(lambda: self._cas(query, *params), lambda: False)
 
     def _settled(self, attempt: Callable[[], bool], stands: Callable[[], bool]) -> bool:
         """Tries; when that was refused or its answer lost, looks whether the wanted row stands all the same."""
@@ -273,8 +276,3 @@ def _digest(rows: int | None, total: str | None) -> Digest:
 
 def _utc(value: datetime | None) -> datetime | None:
     return value.replace(tzinfo=UTC) if value else None
-
-
-def _milliseconds(when: datetime) -> datetime:
-    """CQL timestamps end at the millisecond; what is compared later must too."""
-    return when.replace(microsecond=when.microsecond // 1000 * 1000)
