@@ -81,7 +81,7 @@ def merge(a: Row, b: Row) -> Row:
         message_type=_greater(a.message_type, b.message_type),
         body=edited.body if edited else _greater(a.body, b.body),
         media_ref=_greater(a.media_ref, b.media_ref),
-        reply_to=_greater(a.reply_to, b.reply_to),
+        reply_to=_greater_timeuuid(a.reply_to, b.reply_to),
         edit_id=edited.edit_id if edited else None,
         deleted=a.deleted or b.deleted,
         server_ts=_greater(a.server_ts, b.server_ts),
@@ -125,13 +125,14 @@ def visible(rows: Iterable[Row]) -> Iterator[Row]:
             yield replace(row, reactions=tuple(r for r in row.reactions if r.reaction is not None))
 
 
-def cell_order(event_id: bytes, value: bytes | None) -> tuple[int, bytes, bool, bytes]:
+def cell_order(event_id: bytes, value: bytes | None) -> tuple[int, bytes, bytes]:
     """Sorts cells as Cassandra does a frozen (timeuuid, blob): by write timestamp, then by the bytes as stored."""
-    return ids.unix_us(event_id), ids.to_timeuuid(event_id).bytes, value is not None, _length_prefixed(value)
+    return ids.unix_us(event_id), ids.to_timeuuid(event_id).bytes, _length_prefixed(value)
 
 
 def _length_prefixed(value: bytes | None) -> bytes:
-    return b"" if value is None else len(value).to_bytes(4, "big") + value
+    """Null has the length -1, whose bytes are above those of any other."""
+    return b"\xff\xff\xff\xff" if value is None else len(value).to_bytes(4, "big") + value
 
 
 def _later_edit(a: Row, b: Row) -> Row | None:
@@ -158,3 +159,10 @@ def _greater(a: _T | None, b: _T | None) -> _T | None:
     if a is None or b is None:
         return b if a is None else a
     return b if a < b else a
+
+
+def _greater_timeuuid(a: bytes | None, b: bytes | None) -> bytes | None:
+    """By the bytes that Cassandra stores, which are not in time order."""
+    if a is None or b is None:
+        return b if a is None else a
+    return max(a, b, key=lambda ordered: ids.to_timeuuid(ordered).bytes)

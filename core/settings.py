@@ -33,14 +33,18 @@ class Secret(str):
     def __str__(self) -> str:
         return "***"
 
+    def __format__(self, format_spec: str) -> str:
+        return format("***", format_spec)
+
 
 @dataclass(frozen=True)
 class Cassandra:
-    """One datacenter of the cluster. No contact points: the local stack's."""
+    """One datacenter of the cluster. No contact points: the local stack's. ScyllaDB speaks protocol 4."""
 
     contact_points: tuple[str, ...] = ()
     port: int = 9042
     datacenter: str = "datacenter1"
+    protocol_version: int = 5
     username: str = ""
     password: Secret = Secret("")
     replication: int = 1
@@ -183,16 +187,18 @@ def _with_environment(document: Mapping[str, Any], environment: Mapping[str, str
         if not name.startswith(ENVIRONMENT_PREFIX) or name == SETTINGS_VARIABLE:
             continue
         section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-        if key:
-            merged.setdefault(section, {})[key] = value
-        else:
+        if not key:
             merged[section] = value
+        elif isinstance(merged.setdefault(section, {}), dict):
+            merged[section][key] = value
+        else:
+            merged[f"{section}.{key}"] = value  # no section has this name, so this is no setting
     return merged
 
 
 def _build(kind: type[Any], values: Any, prefix: str, faults: list[str]) -> Any:
     if not isinstance(values, Mapping):
-        faults.append(f"[{prefix}] must be a table")
+        faults.append(f"[{prefix.rstrip('.')}] must be a table")
         return kind()
     types = typing.get_type_hints(kind)
     faults += [f"{prefix}{key} is not a setting" for key in values if key not in types]
@@ -209,13 +215,22 @@ def _build(kind: type[Any], values: Any, prefix: str, faults: list[str]) -> Any:
 def _cast(kind: Any, value: Any, name: str, faults: list[str]) -> Any:
     try:
         if kind == tuple[str, ...]:
-            return tuple(value.split(",")) if isinstance(value, str) else tuple(str(item) for item in value)
-        if isinstance(value, bool) or (kind is int and isinstance(value, float)):
+            return _strings(value)
+        is_other_number = isinstance(value, bool) or (kind is int and isinstance(value, float))
+        is_no_text = issubclass(kind, (str, Path)) and not isinstance(value, (str, Path))
+        if is_other_number or is_no_text:
             raise ValueError
         return kind(value)
     except (TypeError, ValueError):
         faults.append(f"{name} must be {getattr(kind, '__name__', kind)}")
         return None
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
+        raise ValueError
+    return tuple(items)
 
 
 def redacted(settings: Settings) -> dict[str, Any]:

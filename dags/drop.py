@@ -19,7 +19,7 @@ backfill runs always drop; so pausing this DAG is the way to stop all dropping.
   minutes to an hour apart. A dead node delays the drop, never the move; nothing needs doing while disks have room.
 - *refused* (exit 2): a region or week that does not exist, or that was never verified. Correct the params.
 - *damaged* (exit 4): the read at ALL differs from what was verified. It is not tried again. The source is still there:
-  leave it, pause this DAG, and look with `firn explain REGION WEEK`.
+  leave it, pause this DAG, and look with `./firn status`.
 - *unknown* (exit 5): a DROP timed out. It is tried again; the job looks first.
 
 **By hand:** `python -m jobs.drop --now 2026-08-31T00:00:00Z --region us` (add `--apply` to drop)

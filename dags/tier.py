@@ -2,8 +2,9 @@
 ### tier: moves weeks down the tiers
 
 Each day this moves every unit (region, week, slice) that has come of age: hot to warm after 7 days, warm to cold after
-30, cold to frozen after 365 (`[tiers]` in `firn.toml`). One Spark session serves all due units. A unit goes
-`open → sealed → copied → verified → switched`; this DAG stops there. It drops nothing: that is `drop`, a day later.
+30 (`[tiers]` in `firn.toml`). One Spark session serves all due units. A unit goes `open → sealed → copied → verified →
+switched`; this DAG stops there. It drops nothing: that is `drop`, a day later. A unit that cannot go on is set aside
+and the others move; then the run fails and names it.
 
 **Params.** `region`: one region, or empty for all. `week`: one ISO week such as 2026-W35, or empty for all that is due.
 
@@ -19,10 +20,10 @@ Keep client mode: in cluster mode the job's exit code does not reach Airflow, an
 
 **When it fails**
 - *blocked* (exit 3): a unit's gate did not open in time, most often because no consumer runs. It is tried again by
-  itself, 5 minutes to an hour apart. `firn explain REGION WEEK` names what it waits for.
+  itself, 5 minutes to an hour apart. `./firn status` names what it waits for.
 - *refused* (exit 2): a region or week that does not exist. Correct the params, then trigger again.
 - *damaged* (exit 4): source and sink differ and a fresh copy did not help. It is not tried again and nothing was
-  dropped. Read the last lines of the log, then `firn explain REGION WEEK`, before you clear the task.
+  dropped. Read the last lines of the log, then `./firn status`, before you clear the task.
 - *unknown* (exit 5): a commit or a lightweight transaction timed out. It is tried again; the job looks first.
 
 **By hand:** `python -m jobs.move --now 2026-08-31T00:00:00Z --region us --week 2026-W35`

@@ -142,19 +142,18 @@ def drop(site: Site, keeper: Keeper, week: Week) -> None:
         keeper.check(ddl)
         messages.drop_tables(site.database(week.table.tier), site.region, week.table.tier, week.table.week)
         for unit in week.units:
-            _mark_dropped(site, keeper, unit)
+            _mark_dropped(site, keeper, week.table, unit)
         _put(site, dropping, replace(dropping, state=TableState.DROPPED))
 
 
-def _mark_dropped(site: Site, keeper: Keeper, unit: Unit) -> None:
+def _mark_dropped(site: Site, keeper: Keeper, table: WeekTable, unit: Unit) -> None:
+    """Leaves a unit alone that a killed run had marked already and that has begun its next move since."""
     name = ledger.lease_name(unit)
     with holding(keeper, name, site.config.clocks.gate_seconds) as lease:
         fresh = site.ledger.unit(unit.week, unit.slice)
-        if (
-            fresh
-            and fresh.state is State.SWITCHED
-            and not site.ledger.change(fresh, fresh.to(State.DROPPED, lease.epoch))
-        ):
+        if fresh is None or fresh.state is not State.SWITCHED or fresh.move.source is not table.tier:
+            return
+        if not site.ledger.change(fresh, fresh.to(State.DROPPED, lease.epoch)):
             raise BlockedError(f"unit {unit.name} was changed by another process", "run the same command again")
 
 

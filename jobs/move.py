@@ -9,16 +9,16 @@ two runs at once share the units between them by lease.
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from pyspark.sql import SparkSession
 
 from core import ledger, moves, ring, settings, weeks
-from core.errors import BlockedError, DamagedError, RefusedError
+from core.errors import BlockedError, DamagedError, FirnError, RefusedError
 from core.gate import blocking
 from core.moves import State, Unit
 from core.overlay import merge_all, row_of
@@ -32,13 +32,14 @@ from schemas.events import Event
 from stores import kafka, messages
 from stores.leases import Keeper, holding, keeping
 
+R = TypeVar("R")
 SUPPORTED = (moves.HOT_WARM, moves.WARM_COLD)
 _POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Run:
-    """One attempt in one region."""
+    """One attempt in one region. `aside` collects the faults of units that could not go on; the others go on."""
 
     site: Site
     keeper: Keeper
@@ -46,10 +47,22 @@ class Run:
     now: datetime
     attempt: str
     say: shell.Say
+    aside: list[FirnError] = field(default_factory=list)
 
     def check(self, unit: Unit) -> None:
         """Stands before every irreversible step."""
         self.keeper.check(ledger.lease_name(unit))
+
+    def able(self, units: Iterable[Unit], step: Callable[[Unit], R]) -> list[R]:
+        """What `step` gives for each unit, without those that it failed for."""
+        done = []
+        for unit in units:
+            try:
+                done.append(step(unit))
+            except FirnError as fault:
+                self.say(f"{unit.name}: set aside: {fault.what}")
+                self.aside.append(fault)
+        return done
 
     def change(self, old: Unit, new: Unit) -> Unit:
         """Raises BlockedError when somebody else changed the unit first."""
@@ -73,11 +86,24 @@ def run(
     only: Sequence[int] | None,
     say: shell.Say,
 ) -> dict[str, Any]:
-    """Returns what was moved, per region; `only` names weeks, else all that are due."""
-    report = {}
+    """Returns what was moved, per region; `only` names weeks, else all that are due.
+
+    A fault of one unit or region does not keep the others; the gravest is raised when all have been tried.
+    """
+    report, faults = {}, []
     for region in regions:
-        with opened(config, region) as site, keeping(site.ledger, uuid4().hex, config.clocks.lease_seconds) as keeper:
-            report[region] = move_region(Run(site, keeper, spark, now, uuid4().hex[:12], say), only)
+        try:
+            with (
+                opened(config, region) as site,
+                keeping(site.ledger, uuid4().hex, config.clocks.lease_seconds) as keeper,
+            ):
+                attempt = Run(site, keeper, spark, now, uuid4().hex[:12], say)
+                report[region] = move_region(attempt, only)
+                faults += attempt.aside
+        except FirnError as fault:
+            faults.append(fault)
+    if faults:
+        raise max(faults, key=lambda fault: fault.exit_code)
     return {"moved": sum(len(region["moved"]) for region in report.values()), "regions": report}
 
 
@@ -129,7 +155,7 @@ def take(run: Run, unit: Unit) -> Unit | None:
 
 def seal(run: Run, units: list[Unit]) -> list[Unit]:
     """From the gate on, every writer puts what happens to these units into the lane."""
-    units = [_sealed(run, unit) if unit.state is State.OPEN else unit for unit in units]
+    units = run.able(units, lambda unit: _sealed(run, unit))
     if not any(unit.state is State.SEALED for unit in units):
         return units
     route = announce(run)
@@ -137,7 +163,14 @@ def seal(run: Run, units: list[Unit]) -> list[Unit]:
 
 
 def _sealed(run: Run, unit: Unit) -> Unit:
-    return run.to(unit, State.SEALED, shards=_shards(run, unit), sealed_at=run.now)
+    """Nothing is sealed, or copied, while a table it needs is missing."""
+    if unit.state in (State.OPEN, State.SEALED):
+        require_tables(run.site, unit)
+    return (
+        unit
+        if unit.state is not State.OPEN
+        else run.to(unit, State.SEALED, shards=_shards(run, unit), sealed_at=run.now)
+    )
 
 
 def announce(run: Run) -> int:
@@ -161,8 +194,6 @@ def announce(run: Run) -> int:
 def copy(run: Run, units: list[Unit]) -> list[Unit]:
     """Every shard of every sealed unit in one Spark job; then one commit per cold unit."""
     sealed = [unit for unit in units if unit.state is State.SEALED]
-    for unit in sealed:
-        require_tables(run.site, unit)
     shards = [ends.Shard(unit, number, run.attempt) for unit in sealed for number in range(unit.shards)]
     parts = spread(run.spark, run.site.config, run.site.region, ends.copy, shards)
     for part in parts:
@@ -171,7 +202,7 @@ def copy(run: Run, units: list[Unit]) -> list[Unit]:
     by_unit = {
         unit.key: [part for part in parts if (part.region, part.week, part.slice) == unit.key] for unit in sealed
     }
-    return [_copied(run, unit, by_unit[unit.key]) if unit.key in by_unit else unit for unit in units]
+    return run.able(units, lambda unit: _copied(run, unit, by_unit[unit.key]) if unit.key in by_unit else unit)
 
 
 def _copied(run: Run, unit: Unit, parts: list[ledger.Part]) -> Unit:
@@ -191,12 +222,16 @@ def verify(run: Run, units: list[Unit]) -> list[Unit]:
     units = judge(run, units)
     if any(unit.state is State.SEALED for unit in units):
         units = judge(run, copy(run, units))
-    if unproven := [unit.name for unit in units if unit.state is State.SEALED]:
+    return run.able(units, _proven)
+
+
+def _proven(unit: Unit) -> Unit:
+    if unit.state is State.SEALED:
         raise DamagedError(
-            f"source and sink still differ for {', '.join(unproven)}",
+            f"source and sink of {unit.name} still differ after a second copy",
             "nothing was dropped; compare the ends, then run the same command again",
         )
-    return units
+    return unit
 
 
 def judge(run: Run, units: list[Unit]) -> list[Unit]:
@@ -232,7 +267,7 @@ def _resealed(run: Run, unit: Unit) -> Unit:
 
 def switch(run: Run, units: list[Unit]) -> list[Unit]:
     """Readers follow at once, writers behind the gate."""
-    return [_switched(run, unit) if unit.state is State.VERIFIED else unit for unit in units]
+    return run.able(units, lambda unit: _switched(run, unit) if unit.state is State.VERIFIED else unit)
 
 
 def _switched(run: Run, unit: Unit) -> Unit:
@@ -246,20 +281,27 @@ def settle(run: Run, units: Iterable[Unit]) -> None:
     if not waiting:
         return
     announce(run)
-    taken = [(unit, take_in(run.site, unit)) for unit in waiting if unit.move.sink.is_cql]
-    if any(events for _, events in taken):
+    lanes = dict(run.able(waiting, lambda unit: (unit, take_in(run.site, unit))))
+    if any(lanes.values()):
         # Readers that began before the sink had these rows still find them in the lane.
         time.sleep(run.site.config.clocks.ledger_age_seconds + run.site.config.clocks.longest_read_seconds)
-    for unit, events in taken:
-        run.check(unit)
-        run.site.lane.clear(unit.week, events)
-    for unit in waiting:
-        run.change(unit, unit.changed(settled=True))
+    run.able(lanes, lambda unit: _settled(run, unit, lanes[unit]))
+
+
+def _settled(run: Run, unit: Unit, events: list[Event]) -> Unit:
+    run.check(unit)
+    run.site.lane.clear(unit.week, events)
+    return run.change(unit, unit.changed(settled=True))
 
 
 def take_in(site: Site, unit: Unit) -> list[Event]:
-    """The unit's lane, written into its sink and read back from it; DamagedError when it is not all there."""
+    """The unit's lane, written into a warm sink and read back from it; DamagedError when it is not all there.
+
+    A cold sink takes no single writes: its lane stays for the fold.
+    """
     tier = unit.move.sink
+    if not tier.is_cql:
+        return []
     tokens = ring.cut(unit.slice, site.config.layout.slices)
     events = list(site.lane.scan(unit.week, tokens))
     amendments = merge_all(map(row_of, events))

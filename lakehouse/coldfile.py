@@ -57,7 +57,7 @@ def sparse_file(size_bytes: int, start: int, data: bytes) -> IO[bytes]:
 
 
 def damaged(key: str, how: str) -> DamagedError:
-    return DamagedError(f"cold file {key} is damaged: {how}", "run `firn explain` for its week; nothing was dropped")
+    return DamagedError(f"cold file {key} is damaged: {how}", "see its unit in ./firn status; nothing was dropped")
 
 
 def read_groups(key: str, source: IO[bytes], footer: pq.FileMetaData, groups: Sequence[int]) -> pa.Table:

@@ -40,11 +40,11 @@ _ATTEMPT = "firn.attempt"
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
-class SourceChangedError(RefusedError):
+class SourceChangedError(BlockedError):
     """The files a part was made from are no longer the live ones: derive the parts anew."""
 
 
-class StaleCommitError(RefusedError):
+class StaleCommitError(BlockedError):
     """Another attempt has committed this number or a later one of the same unit."""
 
 

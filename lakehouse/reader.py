@@ -4,6 +4,7 @@ The cursor is a message id. A page costs one read per week that it touches; week
 nothing is ever listed. What cannot be read now is named, never skipped.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -73,19 +74,24 @@ def read_week(
 ) -> tuple[Unit, Stretch | None]:
     """The newest stretch below `before` of one week; None where it is frozen.
 
-    A table that is gone means that the week moved on since the ledger was read: it is read again.
+    A table that is gone means that the week moved on since the ledger was read: it is read again. So is a week whose
+    reading took longer than the longest read, for that is how long a mover keeps what it has moved.
     """
     slice_ = ring.part_of(ring.token(conversation_id), site.config.layout.slices)
     for _ in range(_RELOADS):
+        began = time.monotonic()
         unit = site.ledger.unit(week, slice_) or born_cold(site.region, week, slice_)
         if unit.tier is Tier.FROZEN:
             return unit, None
         try:
-            return unit, _merged(site, unit, conversation_id, before, limit)
+            stretch = _merged(site, unit, conversation_id, before, limit)
         except MissingTableError:
             continue
+        if time.monotonic() - began <= site.config.clocks.longest_read_seconds:
+            return unit, stretch
     raise BlockedError(
-        f"{weeks.label(week)} moved {_RELOADS} times while it was read, or its table is gone", "look at ./firn status"
+        f"{weeks.label(week)} could not be read in {_RELOADS} tries: its tables are gone or too slow",
+        "look at ./firn status and ./firn stack status, then read again",
     )
 
 

@@ -4,11 +4,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from pyspark.sql import SparkSession
 
 from core import settings
+from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError, RefusedError
 from lakehouse.site import Site, opened
 
 T = TypeVar("T")
@@ -18,6 +20,8 @@ _DELTA = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.databricks.delta.snapshotPartitions": "2",
 }
+_BRANCHES = (RefusedError, BlockedError, DamagedError, OutcomeUnknownError, FirnError)
+_SUBMITTED = "PYSPARK_GATEWAY_PORT"  # set by spark-submit for the driver it starts
 _LOCAL = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
@@ -28,38 +32,73 @@ _LOCAL = {
 
 @contextmanager
 def spark_session(config: settings.Settings, name: str, *, delta: bool = False) -> Iterator[SparkSession]:
-    """`delta` adds the jars that read Delta; a move does without, because delta-rs commits."""
+    """`delta` adds the jars that read Delta; a move does without, because delta-rs commits.
+
+    Under spark-submit its master and its configuration stand; else `[spark]` of the settings.
+    """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = SparkSession.builder.appName(name).master(config.spark.master)
-    if config.spark.master.startswith("local"):
-        for key, value in _LOCAL.items():
-            builder = builder.config(key, value)
-    if delta:
-        jars = config.state_dir / "jars" / "lake"
-        builder = builder.config("spark.driver.extraClassPath", f"{jars}/*").config(
-            "spark.executor.extraClassPath", f"{jars}/*"
-        )
-        for key, value in _DELTA.items():
-            builder = builder.config(key, value)
-    spark = builder.config("spark.driver.memory", config.spark.driver_memory).getOrCreate()
+    builder = SparkSession.builder.appName(name)
+    chosen = ({} if _SUBMITTED in os.environ else _by_settings(config)) | (_reading_delta(config) if delta else {})
+    for key, value in chosen.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
     try:
         yield spark
     finally:
         spark.stop()
 
 
+def _by_settings(config: settings.Settings) -> dict[str, str]:
+    chosen = {"spark.master": config.spark.master, "spark.driver.memory": config.spark.driver_memory}
+    return chosen | (_LOCAL if config.spark.master.startswith("local") else {})
+
+
+def _reading_delta(config: settings.Settings) -> dict[str, str]:
+    jars = f"{config.state_dir / 'jars' / 'lake'}/*"
+    return {"spark.driver.extraClassPath": jars, "spark.executor.extraClassPath": jars} | _DELTA
+
+
 def spread(
     spark: SparkSession, config: settings.Settings, region: str, work: Callable[[Site, T], R], items: Sequence[T]
 ) -> list[R]:
-    """`work(site, item)` for each item, somewhere; results in the order of `items`. A task opens its stores itself."""
+    """`work(site, item)` for each item, somewhere; results in the order of `items`. A task opens its stores itself.
 
-    def of_partition(part: Iterable[T]) -> Iterator[R]:
-        with opened(config, region) as site:
-            for item in part:
-                yield work(site, item)
+    The first error of ours that a task met is raised here as what it is.
+    """
+
+    def of_partition(part: Iterable[T]) -> Iterator[R | _Failure]:
+        try:
+            with opened(config, region) as site:
+                for item in part:
+                    yield work(site, item)
+        except FirnError as fault:
+            yield _failure(fault)
 
     if not items:
         return []
     context = spark.sparkContext
     partitions = min(len(items), max(context.defaultParallelism, 1) * 2)
-    return context.parallelize(items, partitions).mapPartitions(of_partition).collect()
+    return _results(context.parallelize(items, partitions).mapPartitions(of_partition).collect())
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error on its way out of a task: raised there, Spark would wrap it into one of its own, without its type."""
+
+    kind: type[FirnError]
+    what: str
+    do: str
+
+
+def _failure(fault: FirnError) -> _Failure:
+    """As the branch of the tree that it is on: some of its leaves cannot be made from what and do alone."""
+    return _Failure(next(kind for kind in _BRANCHES if isinstance(fault, kind)), fault.what, fault.do)
+
+
+def _results(found: Iterable[R | _Failure]) -> list[R]:
+    results = []
+    for one in found:
+        if isinstance(one, _Failure):
+            raise one.kind(one.what, one.do)
+        results.append(one)
+    return results

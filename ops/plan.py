@@ -20,7 +20,7 @@ At = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Step:
-    """One unit's move. `shards` is how far it spreads; None: fixed only at the seal. `job` False: no job does it yet."""
+    """One unit's move. `shards` None: fixed only at the seal. `job` False: no job moves that far yet."""
 
     unit: Unit
     amount: Amount | None

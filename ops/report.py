@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 UNKNOWN = "unknown"
-LINE_SECONDS = 2.0
+FIRST_LINE_SECONDS = 2.0
+LINE_SECONDS = 10.0
 _PIPE_COLUMNS = 200  # a table in a pipe is as wide as it needs to be
 _KIB = 1024.0
 
@@ -49,7 +50,7 @@ class Progress:
     screen: Screen
     title: str
     bar: bars.Progress | None = None
-    _said_at: float = 0.0
+    next_line_at: float = 0.0
 
     def say(self, line: str) -> None:
         """A line that stays."""
@@ -58,9 +59,9 @@ class Progress:
     def at(self, done: float, total: float) -> None:
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=done, total=total)
-        elif time.monotonic() - self._said_at >= LINE_SECONDS:
-            self._said_at = time.monotonic()
-            self.say(f"{self.title}: {done:,.0f} of {total:,.0f}")
+        elif time.monotonic() >= self.next_line_at:
+            self.next_line_at = time.monotonic() + LINE_SECONDS
+            self.say(f"{self.title}: {done / max(total, 1):.0%}")
 
 
 def screen(as_json: bool) -> Screen:
@@ -76,7 +77,7 @@ def _console(file: TextIO) -> Console:
 def progress(screen: Screen, title: str) -> Iterator[Progress]:
     """On a terminal a bar that goes when the work is done, with its time; it stays a sweep until `at` is called."""
     if not screen.err.is_terminal:
-        yield Progress(screen, title, None, time.monotonic())
+        yield Progress(screen, title, None, time.monotonic() + FIRST_LINE_SECONDS)
         return
     columns = (
         bars.SpinnerColumn(),

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from core import errors
 from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError, RefusedError
 from core.settings import SETTINGS_VARIABLE, Settings
 from ops.airflow import SPARK_LOGGING
@@ -18,12 +17,14 @@ from ops.java import find_java
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = ("sealed", "copied", "verified", "switched")
+_STAGE = re.compile(r"\[Stage \d+:.*\((\d+) \+ \d+\) / (\d+)\]")
 _STEP = re.compile(rf"(\S+/\d{{4}}-W\d\d/\d+): ({'|'.join(STEPS)}) ")
 _ERRORS = {one.__name__: one for one in (FirnError, RefusedError, BlockedError, DamagedError, OutcomeUnknownError)}
 # The job's own last words on an error come back as that error; Java's announcements help nobody.
 _ENDING = re.compile(rf"({'|'.join(_ERRORS)}|MissingTableError): |  do: ")
-_NOISE = re.compile(r"WARNING: |WARN |Using Spark's default log4j|Setting default log level|To adjust logging level")
+_NOISE = re.compile(r"\s*$|WARNING: |WARN |Using Spark's default log4j|Setting default log|To adjust logging")
 _STOP_SECONDS = 20.0
+_SIGNALLED = 128  # plus the signal: what a shell would say
 
 
 def run_job(settings: Settings, job: str, arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
@@ -55,8 +56,9 @@ def result_of(job: str, code: int, printed: Sequence[str]) -> dict[str, Any]:
     if last and "error" in last:
         kind = _ERRORS.get(last["error"]) or _by_code(code)
         raise kind(last["what"], last["do"])
-    fault = FirnError(f"jobs.{job} ended with exit code {code}", "see what it said above")
-    fault.exit_code = code or errors.FirnError.exit_code
+    how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+    fault = FirnError(f"jobs.{job} ended with {how}", "see what it said above; run the same command again")
+    fault.exit_code = _SIGNALLED - code if code < 0 else code or FirnError.exit_code
     raise fault
 
 
@@ -100,15 +102,27 @@ def end(child: subprocess.Popen[Any]) -> None:
 
 
 class Steps:
-    """Reads from a mover's lines how far it is: each unit it names has four steps before it."""
+    """Reads from a job's lines how far it is: each unit that a mover names has four steps, Spark counts its tasks."""
 
     def __init__(self) -> None:
         self._units: dict[str, int] = {}
+        self._tasks = (0, 1)
 
-    def hear(self, line: str) -> tuple[int, int] | None:
-        """Steps done of all, when the line tells of one."""
-        found = _STEP.match(line)
-        if found is None:
+    def hear(self, line: str) -> tuple[float, float] | None:
+        """Done of all, when the line tells of it."""
+        if found := _STEP.match(line):
+            self._units[found[1]], self._tasks = STEPS.index(found[2]) + 1, (0, 1)
+        elif found := _STAGE.search(line):
+            self._tasks = int(found[1]), int(found[2])
+        else:
             return None
-        self._units[found[1]] = STEPS.index(found[2]) + 1
-        return sum(self._units.values()), len(STEPS) * len(self._units)
+        if not self._units:
+            return self._tasks
+        step = len(self._units) * self._tasks[0] / self._tasks[1]
+        total = len(STEPS) * len(self._units)
+        return min(total, sum(self._units.values()) + step), total
+
+
+def is_stage(line: str) -> bool:
+    """A line of Spark's own progress bar."""
+    return bool(_STAGE.search(line))

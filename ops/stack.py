@@ -22,7 +22,7 @@ import psutil
 
 from core.errors import BlockedError, RefusedError
 from core.settings import ENDPOINTS_FILE, Settings
-from ops import endpoints, jars, ports, probes, processes, services, supervisor
+from ops import airflow, endpoints, jars, ports, probes, processes, services, supervisor
 from ops.java import Java, find_java
 from ops.processes import Child, Record
 
@@ -37,7 +37,7 @@ _POLL_SECONDS = 0.1
 _ROOT = Path(__file__).parent.parent
 # A child that dies twice on its way up will not come up by itself.
 _START_DEATHS = 2
-_DATA = ("data", "objects", "logs", "run", ENDPOINTS_FILE, ports.PORTS_FILE)
+_DATA = ("data", "objects", "airflow", "demo.json", "logs", "run", ENDPOINTS_FILE, ports.PORTS_FILE)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def follow(settings: Settings, name: str) -> Iterator[str]:
 
 
 def wipe(settings: Settings, apply: bool = False) -> Wiped:
-    """Says what it would delete, or deletes it; only below the state directory, only when the stack is down.
+    """Says what it would delete, or deletes it; only below the state directory, only when stack and Airflow are down.
 
     Fetched jars and secrets stay.
     """
@@ -134,6 +134,8 @@ def wipe(settings: Settings, apply: bool = False) -> Wiped:
     with _alone(state_dir, lambda _: None):
         if alive := [name for name, record in _records(state_dir).items() if record.alive]:
             raise BlockedError(f"the stack is running: {', '.join(alive)}", "run `./firn stack down` first")
+        if any(state != "stopped" for state in airflow.status(settings).values()):
+            raise BlockedError("Airflow is running", "run `./firn airflow down` first")
         found = tuple(path for name in _DATA if (path := state_dir / name).exists() or path.is_symlink())
         size = sum(_size(path) for path in found)
         for path in found if apply else ():

@@ -32,7 +32,7 @@ class Lag:
 
 @dataclass(frozen=True)
 class Log:
-    """`behind`: messages sent and not yet written; None while a partition has no commit. `shut` says why a gate would be."""
+    """`behind`: events sent, not yet written; None while a partition has no commit. `shut`: why a gate would be."""
 
     partitions: int
     behind: int | None
@@ -53,7 +53,7 @@ class Region:
 
 
 def gather(config: settings.Settings, now: datetime, regions: Sequence[str], at: At) -> dict[str, Region | FirnError]:
-    """A region that cannot be looked at now is its fault, and does not hide the others; `at` hears units done of all."""
+    """A region that cannot be looked at now is its fault and hides no other one; `at` hears units done of all."""
     found: dict[str, Region | FirnError] = {}
     for name in regions:
         try:
@@ -116,10 +116,10 @@ def lags(region: Region) -> list[Lag]:
 
 
 def counts(region: Region) -> dict[Tier, Counter[State]]:
-    """Units per state, by the tier where their truth lies; a dropped unit counts as open there."""
+    """Units per state as the ledger has it, by the tier where their truth lies."""
     found: dict[Tier, Counter[State]] = {tier: Counter() for tier in Tier}
     for weight in region.weights:
-        found[weight.unit.tier][mover(weight.unit).state] += 1
+        found[weight.unit.tier][weight.unit.state] += 1
     return found
 
 

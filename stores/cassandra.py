@@ -151,6 +151,7 @@ def connect(endpoint: settings.Cassandra) -> Database:
     cluster = Cluster(
         list(endpoint.contact_points),
         port=endpoint.port,
+        protocol_version=endpoint.protocol_version,
         auth_provider=auth,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         connect_timeout=15,

@@ -59,7 +59,8 @@ class CqlLedger:
         """Takes the next number. After a lost answer the number may be skipped, never given twice with effect."""
         self._once("INSERT INTO {meta}.routes (region, route) VALUES (?, 0) IF NOT EXISTS", self.region)
         while True:
-            now = self.route()
+            # Only the comparison has to be serial; a serial read here would contend with it.
+            now = self.db.rows(f"SELECT route FROM {self.region}_meta.routes WHERE region = ?", (self.region,))[0][0]
             try:
                 if self._cas(
                     "UPDATE {meta}.routes SET route = ? WHERE region = ? IF route = ?", now + 1, self.region, now

@@ -18,8 +18,9 @@ from uuid import UUID
 
 import pyarrow.parquet as pq
 from blake3 import blake3
-from cassandra.cluster import Cluster, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.metadata import Murmur3Token
+from cassandra.policies import RoundRobinPolicy
 from cassandra.query import tuple_factory
 
 FIELDS = {
@@ -224,11 +225,12 @@ class Checker:
 
 @contextmanager
 def opened(place: Place, log: Path) -> Iterator[Checker]:
-    cluster = Cluster([place.host], port=place.port)
+    profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), row_factory=tuple_factory)
+    cluster = Cluster(
+        [place.host], port=place.port, protocol_version=5, execution_profiles={EXEC_PROFILE_DEFAULT: profile}
+    )
     try:
-        session = cluster.connect()
-        session.row_factory = tuple_factory
-        yield Checker(place, session, log)
+        yield Checker(place, cluster.connect(), log)
     finally:
         cluster.shutdown()
 
@@ -331,7 +333,7 @@ def file_cells(path: Path, faults: list[str]) -> list[tuple[Key, Cells]]:
 
 def parquet_cells(row: Mapping[str, Any]) -> tuple[Key, Cells]:
     plain = {name: row[name] for name in ("sender_id", "message_type", "media_ref", "reply_to")}
-    plain["server_us"] = microseconds(row["server_ts"])
+    plain["server_us"] = row["server_us"] if "server_us" in row else microseconds(row["server_ts"])
     edit = (row["edit_id"], row["body"]) if row["edit_id"] else None
     if not edit:
         plain["body"] = row["body"]

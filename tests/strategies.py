@@ -8,6 +8,7 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 from core import ids, weeks
+from core.moves import MOVES, State, Unit
 from core.overlay import Reaction, Row, canonical
 from core.topics import Record
 from schemas.events import Event, MessageDeleted, MessageEdited, MessageSent, ReactionSet
@@ -147,3 +148,18 @@ rows = st.builds(
     server_ts=st.none() | milliseconds,
     reactions=_reactions_on,
 ).map(canonical)
+
+units = st.builds(
+    Unit,
+    region=st.just("us"),
+    week=week_numbers,
+    slice=st.just(0),
+    move=st.sampled_from(MOVES),
+    state=st.sampled_from(State),
+    epoch=st.integers(0, 9),
+    revision=st.integers(0, 9),
+    shards=st.sampled_from([0, 1, 2, 4]),
+    route=st.integers(0, 9),
+    settled=st.booleans(),
+    switched_at=st.none() | instants,
+)

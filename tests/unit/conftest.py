@@ -1,0 +1,9 @@
+"""Unit tests find the same things each time; `HYPOTHESIS_PROFILE=search` looks for new ones, longer."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("deterministic", max_examples=60, deadline=None, derandomize=True)
+settings.register_profile("search", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "deterministic"))

@@ -1,0 +1,32 @@
+"""Errors say what to do, leave with their own exit code, and survive a trip between processes."""
+
+import pickle
+
+import pytest
+
+from core import errors
+from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError, RefusedError
+from serving.intake import UnknownWeekError
+from stores.cassandra import MissingTableError
+
+KINDS = (RefusedError, BlockedError, DamagedError, OutcomeUnknownError)
+
+
+@pytest.mark.parametrize("kind", [FirnError, *KINDS, MissingTableError, UnknownWeekError])
+def test_what_happened_and_what_to_do(kind: type[FirnError]) -> None:
+    fault = kind("it broke", "mend it")
+    assert str(fault) == "it broke\n  do: mend it"
+    again = pickle.loads(pickle.dumps(fault))
+    assert (type(again), again.what, again.do, again.exit_code) == (kind, "it broke", "mend it", kind.exit_code)
+
+
+def test_each_kind_has_an_exit_code_of_its_own() -> None:
+    codes = [FirnError.exit_code, *(kind.exit_code for kind in KINDS)]
+    assert codes == [1, 2, 3, 4, 5]
+    assert MissingTableError.exit_code == BlockedError.exit_code
+
+
+def test_the_picture_shows_the_tree() -> None:
+    names = {kind.__name__ for kind in FirnError.__subclasses__() if kind.__module__ == "core.errors"}
+    assert names == {kind.__name__ for kind in KINDS}
+    assert all(f"── {name}" in (errors.__doc__ or "") for name in names)

@@ -1,0 +1,63 @@
+"""What the consumer refuses to keep."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+
+from core import ids
+from core.intake import CLOCK_SKEW_US, why_not
+from schemas.events import BODY_BYTES_MAX, Event, MessageDeleted, MessageEdited, MessageSent, ReactionSet
+from tests import strategies
+
+C = ids.conversation_uuid("test", "1")
+NOW_US = 1_780_000_000_000_000
+M, E = ids.compose(NOW_US - 5, 0, 0), ids.compose(NOW_US, 0, 0)
+SENT = MessageSent(C, M, 1, 0, b"body", None, None, None, datetime(2026, 6, 1, tzinfo=UTC))
+EDITED = MessageEdited(C, M, E, 1, b"body")
+FIRST_MONDAY_US = 4 * 24 * 3600 * 1_000_000
+TOO_BIG = bytes(BODY_BYTES_MAX + 1)
+AHEAD = ids.compose(NOW_US + CLOCK_SKEW_US + 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (SENT, None),
+        (EDITED, None),
+        (MessageDeleted(C, M, E, 1), None),
+        (ReactionSet(C, M, E, 1, None), None),
+        (replace(SENT, body=None), None),
+        (replace(SENT, body=bytes(BODY_BYTES_MAX)), None),
+        (replace(SENT, body=TOO_BIG), "over the cap"),
+        (replace(EDITED, body=TOO_BIG), "over the cap"),
+        (replace(SENT, message_id=bytes(16)), "not a time-ordered id"),
+        (replace(EDITED, message_id=b""), "not a time-ordered id"),
+        (replace(EDITED, event_id=ids.to_timeuuid(E).bytes), "not a time-ordered id"),
+        (replace(EDITED, message_id=ids.compose(FIRST_MONDAY_US, 0, 0)), None),
+        (replace(EDITED, message_id=ids.compose(FIRST_MONDAY_US - 1, 0, 0)), "before the first week"),
+        (replace(SENT, message_id=ids.compose(NOW_US + CLOCK_SKEW_US, 0, 0)), None),
+        (replace(SENT, message_id=AHEAD), "ahead of the log"),
+        (replace(EDITED, message_id=AHEAD), "ahead of the log"),
+        (replace(EDITED, event_id=AHEAD), "ahead of the log"),
+        (replace(SENT, conversation_id=ids.conversation_uuid("test", "2")), "another conversation"),
+    ],
+)
+def test_reasons(event: Event, reason: str | None) -> None:
+    found = why_not(event, C, NOW_US)
+    assert found is None if reason is None else found is not None and reason in found
+
+
+@given(strategies.events)
+def test_what_we_make_is_kept(event: Event) -> None:
+    later_us = max(ids.unix_us(event.message_id), ids.unix_us(event.event_id))
+    assert why_not(event, event.conversation_id, later_us) is None
+
+
+@given(strategies.events)
+def test_a_reason_holds_nothing_of_the_event(event: Event) -> None:
+    """It is logged, and it lies in the dead-letter topic longer than the event may."""
+    reason = why_not(event, b"", 0)
+    assert reason is not None
+    assert not any(character.isdigit() for character in reason)
