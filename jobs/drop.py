@@ -16,7 +16,7 @@ from uuid import uuid4
 from pyspark.sql import SparkSession
 
 from core import ledger, moves, settings, weeks
-from core.errors import BlockedError, DamagedError, RefusedError
+from core.errors import BlockedError, DamagedError
 from core.ledger import Part, TableState, WeekTable
 from core.moves import State, Unit
 from jobs import shell
@@ -84,12 +84,7 @@ def drop_region(
 def candidates(site: Site, only: Sequence[int] | None) -> list[Week]:
     """Week tables that stand while a unit of theirs has been switched away, oldest first."""
     units = site.ledger.units()
-    known = {unit.week for unit in units}
-    for week in only or ():
-        if week not in known:
-            raise RefusedError(
-                f"{site.region} knows no week {weeks.label(week)}", "see the weeks it knows with ./firn status"
-            )
+    shell.require_known(site.region, units, only)
     tables = [table for table in site.ledger.tables() if table.state is not TableState.DROPPED]
     found = [Week(table, tuple(unit for unit in units if unit.week == table.week)) for table in tables]
     chosen = [week for week in found if _is_leaving(week) and (only is None or week.table.week in only)]

@@ -126,22 +126,16 @@ def due_units(run: Run, only: Sequence[int] | None) -> list[Unit]:
     """Units under way or old enough; RefusedError for a named week that is unknown or too young."""
     policy = run.site.config.tiers
     units = run.site.ledger.units()
-    due = [unit for unit in units if moves.is_due(unit, run.now, policy) and _next(unit).move in SUPPORTED]
-    if only is None:
-        return due
-    for week in only:
-        known = [unit for unit in units if unit.week == week]
-        if not known:
+    shell.require_known(run.site.region, units, only)
+    for unit in units:
+        is_young = target(unit.week, run.now, policy) is Tier.HOT and unit.state is State.OPEN
+        if only is not None and unit.week in only and is_young:
             raise RefusedError(
-                f"{run.site.region} knows no week {weeks.label(week)}", "see the weeks it knows with ./firn status"
-            )
-        young = target(week, run.now, policy) is Tier.HOT and all(unit.state is State.OPEN for unit in known)
-        if young:
-            raise RefusedError(
-                f"{weeks.label(week)} ends {weeks.end(week):%Y-%m-%d} and is not {policy.hot_days} days old yet",
+                f"{weeks.label(unit.week)} ends {weeks.end(unit.week):%Y-%m-%d}: not {policy.hot_days} days old yet",
                 "wait, or give a later --now",
             )
-    return [unit for unit in due if unit.week in only]
+    chosen = [unit for unit in units if only is None or unit.week in only]
+    return [unit for unit in chosen if moves.is_due(unit, run.now, policy) and _next(unit).move in SUPPORTED]
 
 
 def take(run: Run, unit: Unit) -> Unit | None:
@@ -317,16 +311,20 @@ def take_in(site: Site, unit: Unit) -> list[Event]:
 
 
 def require_tables(site: Site, unit: Unit) -> None:
-    """DamagedError when the ledger says a table is there and it is not."""
-    for tier in (unit.move.source, unit.move.sink):
-        if tier.is_cql:
-            found = messages.existing_tables(site.database(tier), site.region, tier)
-            lacking = [name for name in messages.table_names(unit.week) if name not in found]
-            if lacking:
-                raise DamagedError(
-                    f"{unit.name}: table {lacking[0]} is missing in {messages.keyspace(site.region, tier)}",
-                    "restore it from backup or from Kafka; nothing was dropped and the unit stays sealed",
-                )
+    """BlockedError where a table was never made; DamagedError when the ledger says it is there and it is not."""
+    made = {(table.week, table.tier) for table in site.ledger.tables()}
+    for tier in (tier for tier in (unit.move.source, unit.move.sink) if tier.is_cql):
+        if (unit.week, tier) not in made:
+            raise BlockedError(
+                f"{unit.name} has no {tier} tables yet",
+                "run: python -m jobs.weeks --now …, then the same command again",
+            )
+        found = messages.existing_tables(site.database(tier), site.region, tier)
+        if lacking := [name for name in messages.table_names(unit.week) if name not in found]:
+            raise DamagedError(
+                f"{unit.name}: table {lacking[0]} is missing in {messages.keyspace(site.region, tier)}",
+                "restore it from backup or from Kafka; nothing was dropped",
+            )
 
 
 def _next(unit: Unit) -> Unit:

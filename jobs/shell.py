@@ -3,12 +3,13 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from core import settings, weeks
 from core.errors import FirnError, RefusedError
+from core.moves import Unit
 
 Say = Callable[[str], None]
 
@@ -54,6 +55,13 @@ def week(text: str) -> int:
 
 def regions(config: settings.Settings, named: list[str] | None) -> tuple[str, ...]:
     return tuple(config.require_region(region) for region in named) if named else config.regions
+
+
+def require_known(region: str, units: Iterable[Unit], named: Iterable[int] | None) -> None:
+    """RefusedError for a named week of which the ledger has no unit."""
+    known = {unit.week for unit in units}
+    if unknown := [week for week in named or () if week not in known]:
+        raise RefusedError(f"{region} knows no week {weeks.label(unknown[0])}", "see the weeks it knows: ./firn status")
 
 
 def say(line: str) -> None:

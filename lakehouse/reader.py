@@ -15,11 +15,12 @@ from core.ledger import Pointer
 from core.moves import State, Unit, born_cold
 from core.overlay import Row, merge_all, visible
 from core.tiers import Tier
-from lakehouse.index import ID_BYTES, find, load_index, read_row_groups
+from lakehouse.index import HIGHEST, ID_BYTES, find, load_index, read_row_groups
 from lakehouse.paths import table_root
 from lakehouse.site import Site
 from stores import conversations, messages
 from stores.cassandra import MissingTableError
+from stores.objects import Objects
 
 _RELOADS = 5
 
@@ -130,25 +131,27 @@ def _from_tier(site: Site, unit: Unit, tier: Tier, conversation_id: bytes, befor
 
 
 def _from_file(site: Site, unit: Unit, conversation_id: bytes, before: bytes | None) -> Stretch:
-    """The newest row group below `before` that holds the conversation: one GET beside the index's."""
     pointer = _pointer(site, unit, conversation_id)
     if pointer is None:
         return Stretch((), None)
-    index = load_index(site.objects, f"{table_root(unit.slice)}/{pointer.path}")
-    bound = {} if before is None else {"highest": before}
-    groups = find(index, conversation_id, **bound)
+    return newest_group(site.objects, f"{table_root(unit.slice)}/{pointer.path}", conversation_id, before)
+
+
+def newest_group(objects: Objects, key: str, conversation_id: bytes, before: bytes | None) -> Stretch:
+    """The conversation's rows in the newest row group below `before`: one GET beside the index's."""
+    index = load_index(objects, key)
+    groups = find(index, conversation_id, highest=HIGHEST if before is None else _just_below(before))
     if not groups:
         return Stretch((), None)
-    held = rows.from_batch(read_row_groups(site.objects, index, [groups[-1]]))
-    found = sorted(
-        (row for row in held if row.conversation_id == conversation_id and _between(row.message_id, None, before)),
-        key=lambda row: row.message_id,
-        reverse=True,
-    )
-    if len(groups) == 1:
-        return Stretch(tuple(found), None)
-    # The group begins in this conversation; everything of it from the group's first key up is here.
-    return Stretch(tuple(found), index.groups[groups[-1]].first_key[ID_BYTES:])
+    held = rows.from_batch(read_row_groups(objects, index, [groups[-1]]))
+    mine = (row for row in held if row.conversation_id == conversation_id and _between(row.message_id, None, before))
+    found = tuple(sorted(mine, key=lambda row: row.message_id, reverse=True))
+    # With groups left, this one begins in the conversation: all of it from the group's first key up is here.
+    return Stretch(found, None if len(groups) == 1 else index.groups[groups[-1]].first_key[ID_BYTES:])
+
+
+def _just_below(message_id: bytes) -> bytes:
+    return (int.from_bytes(message_id, "big") - 1).to_bytes(ID_BYTES, "big")
 
 
 def _pointer(site: Site, unit: Unit, conversation_id: bytes) -> Pointer | None:

@@ -26,6 +26,7 @@ _LOCAL = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",  # the job says what it does
     "spark.sql.shuffle.partitions": "2",
 }
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 from core import settings
 from core.tiers import Tier
@@ -18,8 +19,12 @@ class Site:
     config: settings.Settings
     region: str
     db: Databases
-    objects: Objects
     lane: Lane
+
+    @cached_property
+    def objects(self) -> Objects:
+        """Opened at first use: a consumer writes on while the object store is away."""
+        return open_objects(self.config.objects, self.region)
 
     @property
     def ledger(self) -> CqlLedger:
@@ -37,6 +42,4 @@ def opened(config: settings.Settings, region: str) -> Iterator[Site]:
 
 def site(config: settings.Settings, region: str, db: Databases) -> Site:
     """Over databases that the caller opened."""
-    return Site(
-        config, region, db, open_objects(config.objects, region), Lane(db.hot, region, config.layout.ring_slices)
-    )
+    return Site(config, region, db, Lane(db.hot, region, config.layout.ring_slices))

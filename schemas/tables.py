@@ -5,6 +5,7 @@ Tags: `subject` names a person; `personal` is about a person; `ciphertext` is by
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -82,30 +83,128 @@ WEEK_TABLES = (MESSAGES, REACTIONS)
 # The canonical row: what copy, digest, reader, cold file and export agree on.
 # Ids are 16 bytes in time order (UUIDv6 layout). A row whose sender is null is an amendment
 # that came before its message; it is kept, hidden from readers, and counted.
-CANONICAL = pa.schema(
-    [
-        pa.field("conversation_id", ID, nullable=False, metadata={"tags": "personal"}),
-        pa.field("message_id", ID, nullable=False, metadata={"tags": "personal"}),
-        pa.field("sender_id", pa.int64(), metadata={"tags": "subject"}),
-        pa.field("message_type", pa.int8(), metadata={"tags": "personal"}),
-        pa.field("body", pa.binary(), metadata={"tags": "ciphertext"}),
-        pa.field("media_ref", pa.string(), metadata={"tags": "personal"}),
-        pa.field("reply_to", ID, metadata={"tags": "personal"}),
-        pa.field("edit_id", ID, metadata={"tags": "personal"}),
-        pa.field("deleted", pa.bool_(), nullable=False, metadata={"tags": "personal"}),
-        pa.field("server_ts", INSTANT, metadata={"tags": "personal"}),
-        pa.field(
-            "reactions",
-            pa.list_(
-                pa.struct(
-                    [
-                        pa.field("user_id", pa.int64(), nullable=False),
-                        pa.field("event_id", ID, nullable=False),
-                        pa.field("reaction", pa.binary()),
-                    ]
-                )
-            ),
-            metadata={"tags": "subject,ciphertext"},
+_FIELDS: "list[pa.Field[Any]]" = [
+    pa.field("conversation_id", ID, nullable=False, metadata={"tags": "personal"}),
+    pa.field("message_id", ID, nullable=False, metadata={"tags": "personal"}),
+    pa.field("sender_id", pa.int64(), metadata={"tags": "subject"}),
+    pa.field("message_type", pa.int8(), metadata={"tags": "personal"}),
+    pa.field("body", pa.binary(), metadata={"tags": "ciphertext"}),
+    pa.field("media_ref", pa.string(), metadata={"tags": "personal"}),
+    pa.field("reply_to", ID, metadata={"tags": "personal"}),
+    pa.field("edit_id", ID, metadata={"tags": "personal"}),
+    pa.field("deleted", pa.bool_(), nullable=False, metadata={"tags": "personal"}),
+    pa.field("server_ts", INSTANT, metadata={"tags": "personal"}),
+    pa.field(
+        "reactions",
+        pa.list_(
+            pa.struct(
+                [
+                    pa.field("user_id", pa.int64(), nullable=False),
+                    pa.field("event_id", ID, nullable=False),
+                    pa.field("reaction", pa.binary()),
+                ]
+            )
         ),
-    ]
+        metadata={"tags": "subject,ciphertext"},
+    ),
+]
+CANONICAL = pa.schema(_FIELDS)
+
+_REGION = Column("region", "text", ("region",))
+
+
+def _plain(**columns: str) -> tuple[Column, ...]:
+    return tuple(Column(name, cql, ("plain",)) for name, cql in columns.items())
+
+
+# The ledger. Its DDL is schemas/cql/0001_ledger.cql; what is declared here must agree with it.
+ROUTES = Table("routes", "region", (_REGION, *_plain(route="bigint", first_week="int")))
+LEASES = Table("leases", "name", _plain(name="text", holder="text", epoch="bigint", expires_at="timestamp"))
+WEEKS = Table(
+    "weeks", "(region), week, tier", (_REGION, *_plain(week="int", tier="text", generation="int", state="text"))
 )
+MOVES = Table(
+    "moves",
+    "(region), week, slice",
+    (
+        _REGION,
+        *_plain(week="int", slice="int", source="text", sink="text", state="text", epoch="bigint", revision="bigint"),
+        *_plain(shards="int", route="bigint", commits="int", settled="boolean"),
+        *_plain(sealed_at="timestamp", switched_at="timestamp"),
+    ),
+)
+MOVE_PARTS = Table(
+    "move_parts",
+    "(region, week, slice), source, shard",
+    (
+        _REGION,
+        *_plain(week="int", slice="int", source="text", shard="int", epoch="bigint", path="text", rows="bigint"),
+        *_plain(bytes="bigint", digest="text", sha256="text", verified="boolean"),
+    ),
+)
+POINTERS = Table(
+    "pointers",
+    "(region, week, slice), shards, shard",
+    (
+        _REGION,
+        *_plain(week="int", slice="int", shards="int", shard="int", path="text", version="bigint", rows="bigint"),
+        *_plain(bytes="bigint", sha256="text", digest="text"),
+    ),
+)
+# Made by the first migration itself.
+MIGRATIONS = Table("migrations", "name", _plain(name="text"))
+META_TABLES = (ROUTES, LEASES, WEEKS, MOVES, MOVE_PARTS, POINTERS, MIGRATIONS)
+
+# What is known of a conversation beside its week tables: schemas/cql/0002_conversations.cql.
+LANE = Table(
+    "lane",
+    "(region, week, ring_slice), conversation_id, message_id, event_id",
+    (
+        _REGION,
+        *_plain(week="int", ring_slice="int"),
+        Column("conversation_id", "uuid", ("personal",)),
+        Column("message_id", "timeuuid", ("personal",)),
+        Column("event_id", "timeuuid", ("personal",)),
+        Column("user_id", "bigint", ("subject",)),
+        Column("event", "blob", ("subject", "personal", "ciphertext")),
+    ),
+)
+CONVERSATION_WEEKS = Table(
+    "conversation_weeks",
+    "conversation_id, week",
+    (
+        Column("conversation_id", "uuid", ("personal",)),
+        Column("week", "int", ("personal",)),
+        Column("present", "boolean", ("plain",)),
+    ),
+    "CLUSTERING ORDER BY (week DESC)",
+)
+MEMBERS = Table(
+    "members",
+    "conversation_id, user_id",
+    (
+        Column("conversation_id", "uuid", ("personal",)),
+        Column("user_id", "bigint", ("subject",)),
+        Column("role", "tinyint", ("personal",)),
+        Column("joined_at", "timestamp", ("personal",)),
+        Column("left_at", "timestamp", ("personal",)),
+    ),
+)
+MEMBERSHIPS = Table(
+    "memberships",
+    "user_id, conversation_id",
+    (
+        Column("user_id", "bigint", ("subject",)),
+        Column("conversation_id", "uuid", ("personal",)),
+        Column("joined_at", "timestamp", ("personal",)),
+    ),
+)
+HEADS = Table(
+    "heads",
+    "conversation_id",
+    (
+        Column("conversation_id", "uuid", ("personal",)),
+        Column("head", "frozen<tuple<timeuuid, bigint, blob>>", ("subject", "personal", "ciphertext")),
+    ),
+)
+HOT_TABLES = (LANE, CONVERSATION_WEEKS, MEMBERS, MEMBERSHIPS, HEADS)

@@ -12,10 +12,19 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from cassandra import ConsistencyLevel, DriverException, InvalidRequest, OperationTimedOut, Unavailable, WriteTimeout
+from cassandra import (
+    ConsistencyLevel,
+    DriverException,
+    InvalidRequest,
+    OperationTimedOut,
+    Unavailable,
+    WriteFailure,
+    WriteTimeout,
+)
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra.protocol import ErrorMessage
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement, tuple_factory
 
 from core import settings
@@ -172,8 +181,11 @@ def translated() -> Iterator[None]:
     """The driver's faults as ours. A lost answer to a write is unknown, never failed."""
     try:
         yield
-    except WriteTimeout as fault:
-        raise OutcomeUnknownError("Cassandra did not confirm a write in time", "run the same command again") from fault
+    except (WriteTimeout, WriteFailure) as fault:
+        raise OutcomeUnknownError("Cassandra did not confirm a write", "run the same command again") from fault
+    except ErrorMessage as fault:
+        # What the driver has no class for, a compare-and-set of unknown outcome among them.
+        raise OutcomeUnknownError("Cassandra met an error of its own", "look at its log; then run it again") from fault
     except InvalidRequest as fault:
         raise _invalid(fault) from fault
     except OperationTimedOut as fault:

@@ -59,7 +59,7 @@ def ensure_topics(kafka: Kafka, region: str, route: int) -> None:
     missing = [name for name in (*topics, dead_letter_topic(region)) if name not in listed]
     if missing:
         _make(kafka, admin, missing)
-    known = _commits_of(kafka, admin, region, _places(kafka, admin, topics))
+    known = _commits_of(kafka, region, _places(kafka, admin, topics))
     if unset := [place for place, committed in known.items() if committed.offset is None]:
         _commit_first(kafka, admin, region, unset, route)
 
@@ -73,7 +73,7 @@ def end_offsets(kafka: Kafka, region: str, topics: Iterable[str] = ()) -> dict[P
 def committed(kafka: Kafka, region: str, ends: Mapping[Place, int]) -> list[PartitionState]:
     """What the gate judges: starts and commits of now against `ends`, which must have been read after the seal."""
     admin = _admin(kafka)
-    known = _commits_of(kafka, admin, region, list(ends))
+    known = _commits_of(kafka, region, ends)
     starts = _offsets(kafka, admin, ends, OLDEST)
     return [
         PartitionState(*place, starts[place], end, known[place].offset, known[place].route)
@@ -147,12 +147,17 @@ def _offsets(kafka: Kafka, admin: AdminClient, places: Iterable[Place], which: A
     return {(mark.topic, mark.partition): answer.offset for mark, answer in answers.items()}
 
 
-def _commits_of(kafka: Kafka, admin: AdminClient, region: str, places: Sequence[Place]) -> dict[Place, Committed]:
-    request = ConsumerGroupTopicPartitions(consumer_group(region), [TopicPartition(*place) for place in places])
-    # Stable: an offset that a commit under way may still replace is no answer for the gate.
-    ask = partial(admin.list_consumer_group_offsets, [request], require_stable=True, request_timeout=ANSWER_SECONDS)
-    (answer,) = _answers(kafka, ask, "give the committed offsets").values()
-    return _commits(kafka, answer.topic_partitions or ())
+def _commits_of(kafka: Kafka, region: str, places: Iterable[Place]) -> dict[Place, Committed]:
+    """As a client that never joins: the admin client's call crashes while the coordinator comes up (librdkafka 5040)."""
+    # Stable offsets only: one that a commit under way may still replace is no answer for the gate.
+    options = {"group.id": consumer_group(region), "enable.auto.commit": False, "isolation.level": "read_committed"}
+    marks = [TopicPartition(*place) for place in places]
+    client = Client(_configuration(kafka, **options))
+    try:
+        ask = partial(client.committed, marks, timeout=ANSWER_SECONDS)
+        return _commits(kafka, _asked(kafka, ask, "give the committed offsets"))
+    finally:
+        client.close()
 
 
 def _commit_first(kafka: Kafka, admin: AdminClient, region: str, places: Iterable[Place], route: int) -> None:
@@ -179,11 +184,15 @@ def _marks(offsets: Mapping[Place, int], metadata: str) -> list[TopicPartition]:
 
 
 def _answers(kafka: Kafka, ask: Callable[[], Mapping[Key, "Future[Answer]"]], doing: str) -> dict[Key, Answer]:
+    return _asked(kafka, lambda: {key: answer.result() for key, answer in ask().items()}, doing)
+
+
+def _asked(kafka: Kafka, ask: Callable[[], Answer], doing: str) -> Answer:
     """Asks again while leaders and coordinators settle."""
     deadline = monotonic() + ANSWER_SECONDS
     while True:
         try:
-            return {key: answer.result() for key, answer in ask().items()}
+            return ask()
         except KafkaException as fault:
             if fault.args[0].name() not in PASSING or monotonic() > deadline:
                 raise _translated(kafka, fault.args[0], doing) from fault

@@ -60,7 +60,8 @@ class CqlLedger:
         self._once("INSERT INTO {meta}.routes (region, route) VALUES (?, 0) IF NOT EXISTS", self.region)
         while True:
             # Only the comparison has to be serial; a serial read here would contend with it.
-            now = self.db.rows(f"SELECT route FROM {self.region}_meta.routes WHERE region = ?", (self.region,))[0][0]
+            query = f"SELECT route FROM {self.region}_meta.routes WHERE region = ?"
+            now: int = self.db.rows(query, (self.region,))[0][0]
             try:
                 if self._cas(
                     "UPDATE {meta}.routes SET route = ? WHERE region = ? IF route = ?", now + 1, self.region, now
@@ -125,11 +126,12 @@ class CqlLedger:
             known = self.lease(name) or Lease(name, "", 0, NEVER)
         if not known.is_free(now):
             return None
-        return self._write_lease(known, Lease(name, holder, known.epoch + 1, in_milliseconds(now + length)))
+        taken = Lease(name, holder, known.epoch + 1, in_milliseconds(now + length))
+        return self._write_lease(known, taken, unless_renewed=True)
 
     def renew_lease(self, lease: Lease, now: datetime, length: timedelta) -> Lease | None:
         """None when it was lost. A length of zero gives it up."""
-        return self._write_lease(lease, replace(lease, expires_at=in_milliseconds(now + length)))
+        return self._write_lease(lease, replace(lease, expires_at=in_milliseconds(now + length)), unless_renewed=False)
 
     def parts(self, unit: Unit) -> list[Part]:
         """Those of the unit's present move, by shard."""
@@ -235,17 +237,14 @@ class CqlLedger:
                     return True
         raise OutcomeUnknownError("the ledger did not confirm a change", "run the same command again: it looks first")
 
-    def _write_lease(self, old: Lease, new: Lease) -> Lease | None:
+    def _write_lease(self, old: Lease, new: Lease, unless_renewed: bool) -> Lease | None:
+        """A taker must not win over a renewal that it has not seen; a holder renews over its own."""
+        condition, seen = (" AND expires_at = ?", (old.expires_at,)) if unless_renewed else ("", ())
         won = self._settled(
             lambda: self._cas(
                 "UPDATE {meta}.leases SET holder = ?, epoch = ?, expires_at = ? WHERE name = ? "
-                "IF epoch = ? AND holder = ?",
-                new.holder,
-                new.epoch,
-                new.expires_at,
-                new.name,
-                old.epoch,
-                old.holder,
+                f"IF epoch = ? AND holder = ?{condition}",
+                *(new.holder, new.epoch, new.expires_at, new.name, old.epoch, old.holder, *seen),
             ),
             lambda: self.lease(new.name) == new,
         )

@@ -29,6 +29,8 @@ from tests.client import Client
 ROOT = Path(__file__).parent.parent
 # Short, so that a gate takes a second; long enough that a busy machine keeps its leases.
 CLOCKS = Clocks(ledger_age_seconds=0.4, longest_read_seconds=0.4, lease_seconds=8.0, gate_seconds=30.0)
+# Small, so that a few hundred messages make several shards and row groups.
+LAYOUT = Layout(copy_shards=2, shard_bytes=100_000, row_group_bytes=20_000)
 STOP_SECONDS = 20.0
 
 
@@ -77,8 +79,7 @@ def region() -> str:
 @pytest.fixture(scope="module")
 def config(stack_settings: Settings, region: str) -> Iterator[Settings]:
     """The settings of a prepared region; everything of it is removed at the end."""
-    layout = Layout(copy_shards=2, shard_bytes=100_000, row_group_bytes=20_000)
-    chosen = replace(stack_settings, regions=(region,), layout=layout, clocks=CLOCKS)
+    chosen = replace(stack_settings, regions=(region,), layout=LAYOUT, clocks=CLOCKS)
     try:
         prepare(chosen, region)
         yield chosen
@@ -133,4 +134,5 @@ def remove(config: Settings, region: str) -> None:
     wait([*admin.delete_topics(names).values()])
     groups = [*admin.delete_consumer_groups([topics.consumer_group(region)]).values()]
     wait(groups)
-    shutil.rmtree(bucket(config, region), ignore_errors=True)
+    if directory := place(config.objects, region).directory:
+        shutil.rmtree(directory, ignore_errors=True)

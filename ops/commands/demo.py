@@ -64,4 +64,5 @@ def _lines(ended: "Report") -> Iterator[str]:
         newest, oldest = ids.instant(rows[0].message_id), ids.instant(rows[-1].message_id)
         yield f"  {tier:<5} {len(rows):>6,}   {report.second(newest)} back to {report.second(oldest)}"
     yield f"see it: ./firn read {conversation} --region {ended.region}"
-    yield f"done in {report.span(ended.seconds)}"
+    if ended.seconds >= 1:  # else nothing was left to do
+        yield f"done in {report.span(ended.seconds)}"

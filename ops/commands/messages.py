@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lakehouse.reader import Page
     from lakehouse.site import Site
 
-FIRST_BYTES = 8
+FIRST_BYTES = 6
 PAGE_ROWS = 200
 messages_app = typer.Typer(rich_markup_mode=None)
 
@@ -65,7 +65,7 @@ def read(
     tail = [more if found.before else "no more"]
     if found.missing:
         tail.insert(0, "not readable now (frozen): " + ", ".join(map(weeks.label, found.missing)))
-    headings = ("sent (UTC)", "tier", ">sender", ">type", ">size", "first bytes", "flags", "message")
+    headings = ("sent (UTC)", "tier", ">sender", ">type", ">size", "first bytes", "flags")
     screen.show(
         {
             "region": found.region,
@@ -127,17 +127,8 @@ def _placed(page: "Page") -> "list[tuple[Tier, Row]]":
 
 def _cells(tier: Tier, row: "Row") -> tuple[str, ...]:
     sent, body = report.second(ids.instant(row.message_id)), row.body or b""
-    size, first = report.size(len(body)), body[:FIRST_BYTES].hex(" ")
-    return (
-        sent,
-        tier,
-        str(row.sender_id),
-        str(row.message_type),
-        size,
-        first,
-        ", ".join(_flags(row)),
-        _id(row.message_id),
-    )
+    size, first = report.size(len(body)), body[:FIRST_BYTES].hex()
+    return sent, tier, str(row.sender_id), str(row.message_type), size, first, ", ".join(_flags(row))
 
 
 def _flags(row: "Row") -> list[str]:

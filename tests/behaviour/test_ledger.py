@@ -412,3 +412,33 @@ def test_half_a_part_or_pointer_is_none(databases: Databases, region: str, week:
     assert whole.pointers(week, 0) == []
     assert whole.put_part(part(Unit(region, week, 0), 0, 1))
     assert whole.advance(pointer(week, 1))
+
+
+@dataclass
+class Interleaved:
+    """A real database; something else happens right after the first read."""
+
+    db: Database
+    between: Callable[[], object]
+    done: bool = False
+
+    def rows(self, query: str, params: Params, level: Level = Level.QUORUM) -> Rows:
+        found = self.db.rows(query, params, level)
+        if not self.done:
+            self.done = True
+            self.between()
+        return found
+
+    def cas(self, query: str, params: Params) -> bool:
+        return self.db.cas(query, params)
+
+
+@pytest.mark.services
+def test_a_renewal_that_the_taker_has_not_seen_stands(databases: Databases, region: str, name: str) -> None:
+    ledger = CqlLedger(databases.hot, region)
+    lease = ledger.take_lease(name, "slow", NOW, MINUTE)
+    assert lease is not None
+    between = Interleaved(databases.hot, lambda: ledger.renew_lease(lease, NOW + MINUTE, MINUTE))
+    taker = CqlLedger(cast(Database, between), region)
+    assert taker.take_lease(name, "other", NOW + MINUTE, MINUTE) is None
+    assert ledger.lease(name) == replace(lease, expires_at=NOW + 2 * MINUTE)

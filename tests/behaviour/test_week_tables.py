@@ -1,4 +1,4 @@
-"""Week tables and the lane give back what the pure rules say, in whatever order, split and repetition it was written."""
+"""Week tables and the lane give back what the pure rules say, in whatever order, split and repetition."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -83,7 +83,9 @@ def write_chunks(place: Place, chunks: list[list[Event]], conversations: list[by
 
 @few
 @given(written_somehow, st.booleans())
-def test_a_scan_gives_the_merged_rows(place: Place, written: tuple[list[Event], list[list[Event]]], merged: bool) -> None:
+def test_a_scan_gives_the_merged_rows(
+    place: Place, written: tuple[list[Event], list[list[Event]]], merged: bool
+) -> None:
     events, chunks = written
     conversations = fresh_conversations()
     write_chunks(place, chunks, conversations, merged)
@@ -151,7 +153,7 @@ TIES = [
 
 
 def test_ties_end_as_the_rules_say(place: Place) -> None:
-    """Two values of one cell at one microsecond, which only a broken writer makes: even so one row, the same everywhere."""
+    """Two values of one cell at one microsecond, which only a broken writer makes: one row all the same."""
     wanted = {}
     batches = []
     for number, (a, b) in enumerate(product(TIES, TIES)):
@@ -191,7 +193,9 @@ def test_a_table_that_is_not_there_is_named_so(place: Place) -> None:
     with pytest.raises(MissingTableError):
         list(messages.scan(place.db.hot, place.region, Tier.HOT, WEEK + 1, ring.WHOLE))
     with pytest.raises(MissingTableError):
-        place.db.hot.write(messages.batches(place.region, Tier.HOT, WEEK + 1, [Row(bytes(16), ids.compose(0, 0, 0), 1)]))
+        place.db.hot.write(
+            messages.batches(place.region, Tier.HOT, WEEK + 1, [Row(bytes(16), ids.compose(0, 0, 0), 1)])
+        )
 
 
 # The lane

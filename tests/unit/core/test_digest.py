@@ -91,8 +91,8 @@ def other_reactions(value: tuple[Reaction, ...]) -> list[tuple[Reaction, ...]]:
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Row)])
 def test_any_field_counts(name: str) -> None:
-    value = getattr(FULL, name)
-    changes = other_reactions(value) if name == "reactions" else others(value)
+    value: Any = getattr(FULL, name)
+    changes: list[Any] = other_reactions(value) if name == "reactions" else others(value)
     if name in ("conversation_id", "message_id"):
         changes.remove(None)
     found = {digest.encode(replace(FULL, **{name: change})) for change in changes}

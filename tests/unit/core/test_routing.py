@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import ids, ring, weeks
-from core.moves import MOVES, State, Target, Unit, writers
+from core.moves import MOVES, Move, State, Target, Unit, writers
 from core.routing import routes_of
 from tests import strategies
 
@@ -21,7 +21,7 @@ def message_of(week: int) -> bytes:
 
 @pytest.mark.parametrize("move", MOVES, ids=str)
 @pytest.mark.parametrize("state", State)
-def test_a_known_unit_decides(move: object, state: State) -> None:
+def test_a_known_unit_decides(move: Move, state: State) -> None:
     unit = replace(Unit("us", WEEK, 0), move=move, state=state)
     routes = routes_of(3, WEEK - 1, 1, [unit])
     assert routes.target(CONVERSATION, message_of(WEEK)) is writers(unit)

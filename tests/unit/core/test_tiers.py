@@ -1,6 +1,7 @@
 """A week's tier follows from the age of its last instant."""
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ def test_ages(age_days: int, tier: Tier) -> None:
 
 @given(strategies.week_numbers)
 def test_a_week_is_in_its_tier_until_it_is_due_to_leave(week: int) -> None:
-    for tier, following in zip(ORDER, ORDER[1:], strict=False):
+    for tier, following in pairwise(ORDER):
         leaves = leaves_at(week, tier, POLICY)
         assert leaves is not None
         assert target(week, leaves - INSTANT, POLICY) is tier
