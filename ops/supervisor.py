@@ -152,6 +152,9 @@ def _stop(state_dir: Path, plan: tuple[Child, ...], wards: dict[str, Ward]) -> N
         }
         for name in processes.stop(running):
             _log(f"{name}: did not stop in time and was killed")
+        for process in (wards[name].process for name in running):
+            if process is not None:
+                process.wait()  # dead by now: this takes the exit code, and leaves no zombie
         processes.forget(state_dir, running)
     _log("stopped")
 

@@ -66,8 +66,7 @@ def ensure_topics(kafka: Kafka, region: str, route: int) -> None:
 
 def end_offsets(kafka: Kafka, region: str, topics: Iterable[str] = ()) -> dict[Place, int]:
     """The first offset not yet written, asked for now, of each partition of `topics`, else of the message topics."""
-    admin = _admin(kafka)
-    return _offsets(kafka, admin, _places(kafka, admin, topics or message_topics(region)), NEWEST)
+    return _offsets(kafka, admin := _admin(kafka), _places(kafka, admin, topics or message_topics(region)), NEWEST)
 
 
 def committed(kafka: Kafka, region: str, ends: Mapping[Place, int]) -> list[PartitionState]:
@@ -148,7 +147,7 @@ def _offsets(kafka: Kafka, admin: AdminClient, places: Iterable[Place], which: A
 
 
 def _commits_of(kafka: Kafka, region: str, places: Iterable[Place]) -> dict[Place, Committed]:
-    """As a client that never joins: the admin client's call crashes while the coordinator comes up (librdkafka 5040)."""
+    """As a client that never joins: the admin client's crashes while the coordinator comes up (librdkafka 5040)."""
     # Stable offsets only: one that a commit under way may still replace is no answer for the gate.
     options = {"group.id": consumer_group(region), "enable.auto.commit": False, "isolation.level": "read_committed"}
     marks = [TopicPartition(*place) for place in places]
