@@ -48,10 +48,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Report:
-    """What the demo ended with; `sent` and `found` are over canonical rows."""
+    """What the demo ended with; `sent` and `found` are over canonical rows, lone amendments among them."""
 
     counts: Mapping[str, list[Count]]
     messages: int
+    found_messages: int
     sent: digest.Digest
     found: digest.Digest
     conversation: bytes
@@ -176,7 +177,15 @@ def report(config: settings.Settings, seconds: float) -> Report:
     conversation = widest_conversation(sent.values(), counts, config.regions)
     region = sample.region_of(conversation, config.regions)
     return Report(
-        counts, messages, expected, found, conversation, region, page_of(config, region, conversation), seconds
+        counts,
+        messages,
+        sum(each.messages for region_counts in counts.values() for each in region_counts),
+        expected,
+        found,
+        conversation,
+        region,
+        page_of(config, region, conversation),
+        seconds,
     )
 
 

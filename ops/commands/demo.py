@@ -53,16 +53,25 @@ def _spaced(tables: Sequence[RenderableType]) -> Iterator[RenderableType]:
 
 
 def _lines(ended: "Report") -> Iterator[str]:
-    conversation = UUID(bytes=ended.conversation)
-    yield f"{ended.messages:,} messages; with amendments {ended.sent.rows:,} rows sent = {ended.found.rows:,} found"
-    yield f"digest sent  {ended.sent}"
-    yield f"digest found {ended.found}"
+    lone = ended.sent.rows - ended.messages
+    yield f"{ended.messages:,} sent = {ended.found_messages:,} found   digest {ended.found}, equal to the sent one"
+    yield f"({lone:,} more rows are amendments to messages from before the demo: kept, hidden, and counted too)"
     yield ""
     yield f"one conversation read back, {report.plural(len(ended.page), 'message')} in one piece:"
     for tier, group in groupby(ended.page, key=lambda placed: placed[0]):
         rows = [row for _, row in group]
         newest, oldest = ids.instant(rows[0].message_id), ids.instant(rows[-1].message_id)
         yield f"  {tier:<5} {len(rows):>6,}   {report.second(newest)} back to {report.second(oldest)}"
-    yield f"see it: ./firn read {conversation} --region {ended.region}"
+    yield ""
+    yield from _next(UUID(bytes=ended.conversation), ended.region)
     if ended.seconds >= 1:  # else nothing was left to do
         yield f"done in {report.span(ended.seconds)}"
+
+
+def _next(conversation: UUID, region: str) -> Iterator[str]:
+    yield "try next"
+    yield f"  ./firn read {conversation} --region {region}"
+    yield "  ./firn plan --now 2026-03-12T00:00:00Z     what would move ten days later"
+    yield "  ./firn airflow                             the DAG runs of this demo, in Airflow's own pages"
+    yield "  ./firn move --now 2026-03-12T00:00:00Z     kill it in the middle, and run it again"
+    yield "stop it with ./firn stack down; the data stay"

@@ -1,0 +1,254 @@
+"""The job killed with -9 in the middle of each state, once, and run again: the same rows, and the job is done.
+
+Each point has a week of its own, so that all of a move's points die at the same time and one run finishes them all.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from core import weeks
+from core.moves import HOT_WARM, WARM_COLD, Move
+from core.settings import Settings
+from jobs import drop, move
+from jobs import weeks as week_tables
+from lakehouse.site import opened
+from ops.services import as_environment
+from schemas.events import Event
+from stores.leases import keeping
+from tests.checker import Checker
+from tests.client import Client, amended, reacted, sent, until
+from tests.conftest import ROOT, quiet
+from tests.killing import in_a_loop
+
+START = datetime(2025, 9, 1, tzinfo=UTC)  # a Monday
+FIRST = weeks.of_instant(START)
+CONVERSATIONS = 6
+LEASE_SECONDS = 3.0
+CHILDREN_AT_ONCE = 3
+CHILD_SECONDS = 60
+
+# What dies where. A week that is not sealed yet dies at the first three; the others were sealed before, and their lane
+# holds what came since.
+BEFORE_THE_SEAL = ("open, before the seal", "sealed, before the route", "sealed, behind the gate")
+TO_WARM = {
+    "sealed, in the middle of the copy": "sealed",
+    "copied": "copied",
+    "verified": "verified",
+    "switched": "switched",
+    "switched, lane taken in": "switched",
+    "switched, lane cleared": "switched",
+}
+TO_COLD = {
+    "sealed, in the middle of the copy": "sealed",
+    "sealed, before the commit": "sealed",
+    "sealed, committed, before the pointers": "sealed",
+    "sealed, one pointer moved": "sealed",
+    "sealed, copied but not told": "sealed",
+    "copied": "copied",
+    "copied, read back but not told": "copied",
+    "verified": "verified",
+    "switched": "switched",
+}
+TO_DROP = {
+    "switched, proven for the drop": "switched",
+    "dropping": "switched",
+    "dropping, tables gone": "switched",
+    "dropping, unit told": "dropped",
+}
+WEEKS = max(len(BEFORE_THE_SEAL) + len(TO_WARM), len(TO_COLD))
+
+
+def day(number: int) -> datetime:
+    return START + timedelta(days=number)
+
+
+@dataclass(frozen=True)
+class Scene:
+    config: Settings
+    client: Client
+    checker: Checker
+
+    @property
+    def region(self) -> str:
+        return self.client.region
+
+    def killed(self, job: str, now: datetime, points: dict[int, str]) -> None:
+        """Each week's job in a process of its own, dead at its point; nothing is lost then."""
+        waiting = list(points.items())
+        while waiting:
+            batch, waiting = waiting[:CHILDREN_AT_ONCE], waiting[CHILDREN_AT_ONCE:]
+            children = {point: self._child(job, now, week, point) for week, point in batch}
+            for point, child in children.items():
+                said, _ = child.communicate(timeout=CHILD_SECONDS)
+                assert child.returncode == -9, f"{point}: ended with {child.returncode}: {said[-1500:]}"
+
+    def _child(self, job: str, now: datetime, week: int, point: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "tests.killing", point, job, now.isoformat(), str(week)]
+        environment = os.environ | as_environment(self.config)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+
+    def check(self) -> str:
+        self.client.wait_until_consumed()
+        report = self.checker.report()
+        assert report.faults == ()
+        assert report.digest == report.expected_digest
+        return report.digest
+
+    def states(self, points: dict[int, str]) -> dict[str, str]:
+        found = self.checker.states()
+        return {point: found[week][1] for week, point in points.items()}
+
+    def seal(self, now: datetime, only: list[int]) -> None:
+        """As a mover that did not come further."""
+        with (
+            opened(self.config, self.region) as site,
+            keeping(site.ledger, uuid4().hex, self.config.clocks.lease_seconds) as keeper,
+        ):
+            run = move.Run(site, keeper, None, now, uuid4().hex[:12], quiet)  # type: ignore[arg-type]
+            taken = [move.take(run, unit) for unit in move.due_units(run, only)]
+            sealed = move.seal(run, [unit for unit in taken if unit])
+        assert len(sealed) == len(only)
+
+    def move(self, now: datetime) -> dict[str, Any]:
+        report = move.run(None, self.config, now, (self.region,), None, quiet)  # type: ignore[arg-type]
+        found: dict[str, Any] = report["regions"][self.region]
+        return found
+
+    def drop(self, now: datetime) -> int:
+        report = drop.run(None, self.config, now, (self.region,), None, True, quiet)  # type: ignore[arg-type]
+        return int(report["dropped"])
+
+    def finished(self, now: datetime) -> dict[str, Any]:
+        """The same job again, once the leases of the dead have run out."""
+        held: list[int] = []
+
+        def is_free() -> bool:
+            held[:] = [len(self.leases())]
+            return held == [0]
+
+        until(is_free, "a lease of a dead process does not run out")
+        return self.move(now)
+
+    def leases(self) -> list[str]:
+        rows = self.checker.session.execute(f"SELECT name, expires_at FROM {self.region}_meta.leases")
+        now = datetime.now(UTC)
+        return [name for name, expires_at in rows if expires_at.replace(tzinfo=UTC) > now]
+
+
+@pytest.fixture(scope="module")
+def scene(config: Settings, client: Client, checker: Checker, consumer: None) -> Iterator[Scene]:
+    short = replace(config, clocks=replace(config.clocks, lease_seconds=LEASE_SECONDS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(move, "spread", in_a_loop)
+        patch.setattr(drop, "spread", in_a_loop)
+        yield Scene(short, client, checker)
+
+
+def week_of(number: int) -> list[Any]:
+    """Messages of every conversation in one week."""
+    days = [day(7 * number + extra) + timedelta(hours=9) for extra in range(0, 7, 2)]
+    return [sent(one, when, number) for one in range(CONVERSATIONS) for when in days]
+
+
+def amendments(number: int, when: datetime) -> list[Event]:
+    messages = week_of(number)
+    late = sent(CONVERSATIONS, day(7 * number + 2), number, b"came late")
+    return [*amended(messages[when.day % 9 :], when), late, reacted(late, when, 3)]
+
+
+def test_killed_in_every_state_and_run_again(scene: Scene) -> None:
+    begin(scene)
+    hot_to_warm(scene)
+    drop_hot(scene)
+    warm_to_cold(scene)
+    drop_warm(scene)
+
+
+def begin(scene: Scene) -> None:
+    week_tables.run(scene.config, day(7), (scene.region,), quiet)
+    week_tables.run(scene.config, day(7 * WEEKS), (scene.region,), quiet)
+    scene.client.send(event for number in range(WEEKS) for event in week_of(number))
+    for number in range(WEEKS):
+        scene.client.send(amendments(number, day(7 * number + 7)))
+    scene.check()
+
+
+def hot_to_warm(scene: Scene) -> None:
+    now = day(7 * WEEKS + 7)
+    early = dict(zip(range(FIRST, FIRST + WEEKS), BEFORE_THE_SEAL, strict=False))
+    late = dict(zip(range(FIRST + len(early), FIRST + WEEKS), TO_WARM, strict=False))
+    scene.seal(now, list(late))
+    scene.client.send(event for week in late for event in amendments(week - FIRST, now))
+    scene.client.wait_until_consumed()
+    scene.killed("move", now, early | late)
+    assert scene.states(early) == dict(zip(BEFORE_THE_SEAL, ("open", "sealed", "sealed"), strict=True))
+    assert scene.states(late) == {point: TO_WARM[point] for point in late.values()}
+    scene.client.send(event for week in early for event in amendments(week - FIRST, now))
+    before = scene.check()
+    report = scene.finished(now)
+    assert len(report["moved"]) == WEEKS
+    assert scene.check() == before
+    assert_at(scene, HOT_WARM, "switched")
+    assert [scene.checker.in_lane(FIRST + number) for number in range(WEEKS)] == [0] * WEEKS
+    assert scene.move(now)["moved"] == []
+
+
+def assert_at(scene: Scene, wanted: Move, state: str) -> None:
+    found = scene.checker.states()
+    assert {found[FIRST + number] for number in range(WEEKS)} == {(wanted.source, state)}
+
+
+def drop_hot(scene: Scene) -> None:
+    now = day(7 * WEEKS + 8)
+    points = dict(zip(range(FIRST, FIRST + WEEKS), TO_DROP, strict=False))
+    scene.killed("drop", now, points)
+    assert scene.states(points) == TO_DROP
+    before = scene.check()
+    until(lambda: not scene.leases(), "a lease of a dead process does not run out")
+    assert scene.drop(now) == WEEKS
+    assert scene.check() == before
+    assert_at(scene, HOT_WARM, "dropped")
+    assert_gone(scene, "hot")
+    assert scene.drop(now) == 0
+
+
+def assert_gone(scene: Scene, tier: str) -> None:
+    standing = scene.checker.tables()
+    weeks_ = range(FIRST, FIRST + WEEKS)
+    assert not [week for week in weeks_ if {f"{tier}.messages_w{week}", f"{tier}.reactions_w{week}"} & standing]
+
+
+def warm_to_cold(scene: Scene) -> None:
+    now = day(7 * WEEKS + 30)
+    points = dict(zip(range(FIRST, FIRST + WEEKS), TO_COLD, strict=True))
+    scene.seal(now, list(points))
+    scene.client.send(event for week in points for event in amendments(week - FIRST, now))
+    scene.client.wait_until_consumed()
+    scene.killed("move", now, points)
+    assert scene.states(points) == TO_COLD
+    before = scene.check()
+    report = scene.finished(now)
+    assert [one for one in report["moved"] if one.endswith(str(WARM_COLD))] == report["moved"][:WEEKS]
+    assert scene.check() == before
+    assert_at(scene, WARM_COLD, "switched")
+
+
+def drop_warm(scene: Scene) -> None:
+    now = day(7 * WEEKS + 31)
+    points = dict(zip(range(FIRST, FIRST + WEEKS), TO_DROP, strict=False))
+    scene.killed("drop", now, points)
+    assert scene.states(points) == TO_DROP
+    until(lambda: not scene.leases(), "a lease of a dead process does not run out")
+    scene.drop(now)
+    scene.check()
+    assert_at(scene, WARM_COLD, "dropped")
+    assert_gone(scene, "warm")

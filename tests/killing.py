@@ -1,0 +1,125 @@
+"""Runs a job in this process and kills it at one point, with the signal that leaves no time for anything.
+
+    python -m tests.killing POINT JOB NOW WEEK
+
+The points are put around the job's own functions from outside; the product has none. Only the spreading is replaced:
+the same work runs here in a loop, because starting Spark would cost more than all the rest.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from core import settings
+from core.ledger import TableState, WeekTable
+from core.moves import State, Unit
+from jobs import drop, move
+from lakehouse import ends, publish
+from lakehouse.site import Site, opened
+from stores import messages
+from stores.lane import Lane
+from stores.ledger import CqlLedger
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Point:
+    """Dies `after` or before the `call`-th call of a function whose arguments `fit`."""
+
+    owner: Any
+    name: str
+    after: bool = True
+    call: int = 1
+    fits: Callable[..., bool] = lambda *_, **__: True
+
+
+def reaching(state: State) -> Callable[..., bool]:
+    """Calls of `CqlLedger.change` that bring a unit from another state to this one."""
+
+    def fits(_: CqlLedger, old: Unit, new: Unit) -> bool:
+        return new.state is state is not old.state
+
+    return fits
+
+
+def marking(state: TableState) -> Callable[..., bool]:
+    def fits(_: CqlLedger, __: WeekTable | None, new: WeekTable) -> bool:
+        return new.state is state
+
+    return fits
+
+
+def change(state: State, after: bool = True) -> Point:
+    return Point(CqlLedger, "change", after, fits=reaching(state))
+
+
+POINTS = {
+    "open, before the seal": change(State.SEALED, after=False),
+    "sealed, before the route": change(State.SEALED),
+    "sealed, behind the gate": Point(move, "announce"),
+    "sealed, in the middle of the copy": Point(ends, "copy"),
+    "sealed, copied but not told": change(State.COPIED, after=False),
+    "sealed, before the commit": Point(publish, "commit", after=False),
+    "sealed, committed, before the pointers": Point(publish, "commit"),
+    "sealed, one pointer moved": Point(CqlLedger, "advance"),
+    "copied": change(State.COPIED),
+    "copied, read back but not told": change(State.VERIFIED, after=False),
+    "verified": change(State.VERIFIED),
+    "switched": change(State.SWITCHED),
+    "switched, behind the gate": Point(move, "take_in", after=False),
+    "switched, lane taken in": Point(move, "take_in"),
+    "switched, lane cleared": Point(Lane, "clear"),
+    "switched, proven for the drop": Point(drop, "prove"),
+    "dropping": Point(CqlLedger, "put_table", fits=marking(TableState.DROPPING)),
+    "dropping, tables gone": Point(messages, "drop_tables"),
+    "dropping, unit told": change(State.DROPPED),
+}
+
+
+def arm(point: Point) -> None:
+    real, calls = getattr(point.owner, point.name), 0
+
+    def deadly(*given: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += point.fits(*given, **named)
+        is_now = calls == point.call and point.fits(*given, **named)
+        if is_now and not point.after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*given, **named)
+        if is_now:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(point.owner, point.name, deadly)
+
+
+def in_a_loop(
+    _: Any, config: settings.Settings, region: str, work: Callable[[Site, T], R], items: Sequence[T]
+) -> list[R]:
+    """`lakehouse.session.spread`, without anybody to spread over."""
+    if not items:
+        return []
+    with opened(config, region) as site:
+        return [work(site, item) for item in items]
+
+
+def main(argv: list[str]) -> int:
+    name, job, now, week = argv
+    move.spread = drop.spread = in_a_loop
+    arm(POINTS[name])
+    config, spark, when = settings.load(), None, datetime.fromisoformat(now)
+    if job == "move":
+        move.run(spark, config, when, config.regions, [int(week)], print)  # type: ignore[arg-type]
+    else:
+        drop.run(spark, config, when, config.regions, [int(week)], True, print)  # type: ignore[arg-type]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
