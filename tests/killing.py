@@ -1,17 +1,15 @@
 """Runs a job in this process and kills it at one point, with the signal that leaves no time for anything.
 
-    python -m tests.killing POINT JOB NOW WEEK
-
 The points are put around the job's own functions from outside; the product has none. Only the spreading is replaced:
 the same work runs here in a loop, because starting Spark would cost more than all the rest.
 """
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from core import settings
@@ -109,17 +107,15 @@ def in_a_loop(
         return [work(site, item) for item in items]
 
 
-def main(argv: list[str]) -> int:
-    name, job, now, week = argv
+def die(point: str, job: str, config: settings.Settings, now: datetime, week: int, log: Path) -> None:
+    """Runs in a process of its own and does not come back, unless the point was never reached."""
+    with log.open("w") as output:
+        for stream in (1, 2):
+            os.dup2(output.fileno(), stream)
     move.spread = drop.spread = in_a_loop
-    arm(POINTS[name])
-    config, spark, when = settings.load(), None, datetime.fromisoformat(now)
+    arm(POINTS[point])
+    spark: Any = None
     if job == "move":
-        move.run(spark, config, when, config.regions, [int(week)], print)  # type: ignore[arg-type]
+        move.run(spark, config, now, config.regions, [week], print)
     else:
-        drop.run(spark, config, when, config.regions, [int(week)], True, print)  # type: ignore[arg-type]
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        drop.run(spark, config, now, config.regions, [week], True, print)
