@@ -1,8 +1,11 @@
 """What the consumer refuses to keep: an event that decodes but cannot be true."""
 
 from core import ids
-from schemas.events import BODY_BYTES_MAX, Event, MessageEdited, MessageSent
+from schemas.events import BODY_BYTES_MAX, Event, MessageDeleted, MessageEdited, MessageSent, ReactionSet
 
+PREVIEW_BYTES_MAX = 4096
+MEDIA_REF_MAX = 256
+REACTION_BYTES_MAX = 1024
 CLOCK_SKEW_US = 24 * 3600 * 1_000_000
 _FIRST_WEEK_US = 4 * CLOCK_SKEW_US  # Monday 1970-01-05
 
@@ -20,6 +23,20 @@ def why_not(event: Event, key: bytes, appended_us: int) -> str | None:
         return "it is more than a day ahead of the log"
     if key != event.conversation_id:
         return "its key is another conversation"
-    if isinstance(event, MessageSent | MessageEdited) and len(event.body or b"") > BODY_BYTES_MAX:
-        return "its body is over the cap"
-    return None
+    if not isinstance(event, MessageSent) and event.event_id == event.message_id:
+        return "it has the id of its message, so the two could not be told apart"
+    return _over_a_cap(event)
+
+
+def _over_a_cap(event: Event) -> str | None:
+    match event:
+        case MessageSent():
+            if len(event.preview or b"") > PREVIEW_BYTES_MAX or len(event.media_ref or "") > MEDIA_REF_MAX:
+                return "its preview or its media reference is over the cap"
+            return "its body is over the cap" if len(event.body or b"") > BODY_BYTES_MAX else None
+        case MessageEdited():
+            return "its body is over the cap" if len(event.body or b"") > BODY_BYTES_MAX else None
+        case ReactionSet():
+            return "its reaction is over the cap" if len(event.reaction or b"") > REACTION_BYTES_MAX else None
+        case MessageDeleted():
+            return None

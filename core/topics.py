@@ -1,7 +1,13 @@
 """The log's words: what its topics and groups are called, and what lies in them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from schemas.events import BODY_BYTES_MAX
+
+RECORD_BYTES_MAX = 2 * BODY_BYTES_MAX  # Kafka's default of one megabyte has no room for a full body and its envelope
+DEAD_LETTER_BYTES_MAX = 2 * RECORD_BYTES_MAX
+_DEAD_LETTERS = "dead-letters."
 Place = tuple[str, int]  # topic, partition
 
 
@@ -52,8 +58,25 @@ def message_topics(region: str) -> tuple[str, str]:
 
 
 def dead_letter_topic(region: str) -> str:
-    return f"dead-letters.{region}"
+    return f"{_DEAD_LETTERS}{region}"
+
+
+def record_bytes_max(topic: str) -> int:
+    """A dead letter is its record with headers, and must always have room."""
+    return DEAD_LETTER_BYTES_MAX if topic.startswith(_DEAD_LETTERS) else RECORD_BYTES_MAX
 
 
 def consumer_group(region: str) -> str:
     return f"consumer.{region}"
+
+
+def origin_headers(record: Record, reason: str) -> dict[str, bytes]:
+    """What a dead letter says of itself; `letter_of` reads it back."""
+    origin = {"topic": record.topic, "partition": str(record.partition), "offset": str(record.offset)}
+    return {name: text.encode() for name, text in {"reason": reason, **origin}.items()}
+
+
+def letter_of(record: Record, headers: Mapping[str, bytes]) -> DeadLetter:
+    found = {name: value.decode() for name, value in headers.items()}
+    origin = (found.get("topic", ""), int(found.get("partition", -1)), int(found.get("offset", -1)))
+    return DeadLetter(found.get("reason", ""), *origin, record.timestamp_ms, record.key, record.value)

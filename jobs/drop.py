@@ -22,7 +22,7 @@ from core.moves import State, Unit
 from jobs import shell
 from lakehouse import ends
 from lakehouse.publish import require_pointers
-from lakehouse.session import spark_session, spread
+from lakehouse.session import spark_session, spread, succeeded
 from lakehouse.site import Site, opened
 from stores import messages
 from stores.leases import Keeper, holding, keeping
@@ -109,7 +109,7 @@ def prove(spark: SparkSession, site: Site, free: Sequence[Week]) -> None:
     """DamagedError unless every part was verified and every sink still covers its source; one Spark job for all."""
     unproven = [week for week in free if week.table.state is TableState.LIVE]
     work = [item for week in unproven for unit in week.units for item in _verified_parts(site, unit)]
-    findings = spread(spark, site.config, site.region, ends.covered, work)
+    findings = succeeded(spread(spark, site.config, site.region, ends.covered, work))
     if uncovered := [finding.part for finding in findings if not finding.proven]:
         names = ", ".join(sorted({weeks.label(part.week) for part in uncovered}))
         raise DamagedError(

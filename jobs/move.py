@@ -26,13 +26,14 @@ from core.tiers import Tier, target
 from jobs import shell
 from lakehouse import ends
 from lakehouse.publish import publish, require_pointers, table_lease
-from lakehouse.session import spark_session, spread
+from lakehouse.session import Failure, spark_session, spread, succeeded
 from lakehouse.site import Site, opened
 from schemas.events import Event
 from stores import kafka, messages
 from stores.leases import Keeper, holding, keeping
 
 R = TypeVar("R")
+T = TypeVar("T")
 SUPPORTED = (moves.HOT_WARM, moves.WARM_COLD)
 _POLL_SECONDS = 0.2
 
@@ -109,8 +110,9 @@ def run(
 
 def move_region(run: Run, only: Sequence[int] | None) -> dict[str, Any]:
     due = due_units(run, only)
-    units = [unit for unit in (take(run, unit) for unit in due) if unit]
-    busy = len(due) - len(units)
+    taken = run.able(due, lambda unit: take(run, unit))
+    units = [unit for unit in taken if unit]
+    busy = len(taken) - len(units)
     if busy:
         run.say(f"{run.site.region}: {busy} units are held by another mover")
     units = seal(run, units)
@@ -135,14 +137,14 @@ def due_units(run: Run, only: Sequence[int] | None) -> list[Unit]:
                 "wait, or give a later --now",
             )
     chosen = [unit for unit in units if only is None or unit.week in only]
-    return [unit for unit in chosen if moves.is_due(unit, run.now, policy) and _next(unit).move in SUPPORTED]
+    return [unit for unit in chosen if _is_for_us(run, unit)]
 
 
 def take(run: Run, unit: Unit) -> Unit | None:
     """The unit as it is now, under a new epoch of ours; None while another mover holds it or has just moved it."""
     lease = run.keeper.take(ledger.lease_name(unit))
     fresh = run.site.ledger.unit(unit.week, unit.slice)
-    if lease is None or fresh is None or not moves.is_due(fresh, run.now, run.site.config.tiers):
+    if lease is None or fresh is None or not _is_for_us(run, fresh):
         return None
     return run.change(fresh, replace(_next(fresh), epoch=lease.epoch, revision=fresh.revision + 1))
 
@@ -153,7 +155,9 @@ def seal(run: Run, units: list[Unit]) -> list[Unit]:
     if not any(unit.state is State.SEALED for unit in units):
         return units
     route = announce(run)
-    return [run.change(unit, unit.changed(route=route)) if unit.state is State.SEALED else unit for unit in units]
+    return run.able(
+        units, lambda unit: run.change(unit, unit.changed(route=route)) if unit.state is State.SEALED else unit
+    )
 
 
 def _sealed(run: Run, unit: Unit) -> Unit:
@@ -188,19 +192,26 @@ def announce(run: Run) -> int:
 def copy(run: Run, units: list[Unit]) -> list[Unit]:
     """Every shard of every sealed unit in one Spark job; then one commit per cold unit."""
     sealed = [unit for unit in units if unit.state is State.SEALED]
-    shards = [ends.Shard(unit, number, run.attempt) for unit in sealed for number in range(unit.shards)]
-    parts = spread(run.spark, run.site.config, run.site.region, ends.copy, shards)
-    for part in parts:
-        if not run.site.ledger.put_part(part):
-            raise BlockedError(f"shard {part.shard} was copied under a newer epoch", "let the other mover finish")
-    by_unit = {
-        unit.key: [part for part in parts if (part.region, part.week, part.slice) == unit.key] for unit in sealed
-    }
-    return run.able(units, lambda unit: _copied(run, unit, by_unit[unit.key]) if unit.key in by_unit else unit)
+    shards = [(unit, ends.Shard(unit, number, run.attempt)) for unit in sealed for number in range(unit.shards)]
+    parts = spread_by_unit(run, ends.copy, shards)
+    return run.able(units, lambda unit: _copied(run, unit, succeeded(parts[unit.key])) if unit.key in parts else unit)
+
+
+def spread_by_unit(
+    run: Run, work: Callable[[Site, T], R], items: Sequence[tuple[Unit, T]]
+) -> dict[tuple[str, int, int], list[R | Failure]]:
+    """What became of the items of each unit, by its key."""
+    outcomes = spread(run.spark, run.site.config, run.site.region, work, [item for _, item in items])
+    found: dict[tuple[str, int, int], list[R | Failure]] = {}
+    for (unit, _), outcome in zip(items, outcomes, strict=True):
+        found.setdefault(unit.key, []).append(outcome)
+    return found
 
 
 def _copied(run: Run, unit: Unit, parts: list[ledger.Part]) -> Unit:
     """A cold sink's files are not there for anybody until their commit; its number is taken before it is made."""
+    if not all(run.site.ledger.put_part(part) for part in parts):
+        raise BlockedError(f"unit {unit.name} was copied under a newer epoch", "let the other mover finish")
     if unit.move.sink is Tier.COLD:
         unit = run.change(unit, unit.changed(commits=unit.commits + 1))
         with holding(run.keeper, table_lease(unit), run.site.config.clocks.gate_seconds):
@@ -229,18 +240,13 @@ def _proven(unit: Unit) -> Unit:
 
 
 def judge(run: Run, units: list[Unit]) -> list[Unit]:
-    findings = _read_back(run, units)
-    return [_judged(run, unit, findings.get(unit.key, [])) if unit.state is State.COPIED else unit for unit in units]
-
-
-def _read_back(run: Run, units: list[Unit]) -> dict[tuple[str, int, int], list[ends.Finding]]:
-    work = [(unit, part) for unit in units if unit.state is State.COPIED for part in run.site.ledger.parts(unit)]
-    findings: dict[tuple[str, int, int], list[ends.Finding]] = {}
-    for (unit, _), finding in zip(
-        work, spread(run.spark, run.site.config, run.site.region, ends.verify, work), strict=True
-    ):
-        findings.setdefault(unit.key, []).append(finding)
-    return findings
+    copied = [unit for unit in units if unit.state is State.COPIED]
+    work = [(unit, (unit, part)) for unit in copied for part in run.site.ledger.parts(unit)]
+    findings = spread_by_unit(run, ends.verify, work)
+    return run.able(
+        units,
+        lambda unit: _judged(run, unit, succeeded(findings.get(unit.key, []))) if unit in copied else unit,
+    )
 
 
 def _judged(run: Run, unit: Unit, findings: list[ends.Finding]) -> Unit:
@@ -325,6 +331,10 @@ def require_tables(site: Site, unit: Unit) -> None:
                 f"{unit.name}: table {lacking[0]} is missing in {messages.keyspace(site.region, tier)}",
                 "restore it from backup or from Kafka; nothing was dropped",
             )
+
+
+def _is_for_us(run: Run, unit: Unit) -> bool:
+    return moves.is_due(unit, run.now, run.site.config.tiers) and _next(unit).move in SUPPORTED
 
 
 def _next(unit: Unit) -> Unit:

@@ -16,7 +16,7 @@ from core.tiers import Tier
 from jobs import shell
 from lakehouse.site import Site, opened
 from stores import messages
-from stores.leases import holding, keeping
+from stores.leases import Keeper, holding, keeping
 
 GENERATION = 1
 
@@ -29,11 +29,11 @@ def run(config: settings.Settings, now: datetime, regions: tuple[str, ...], say:
             keeping(site.ledger, uuid4().hex, config.clocks.lease_seconds) as keeper,
             holding(keeper, f"ddl/{region}", config.clocks.gate_seconds),
         ):
-            made[region] = _make(site, now, say)
+            made[region] = _make(site, keeper, now, say)
     return {"tables": sum(len(names) for names in made.values()), "regions": made}
 
 
-def _make(site: Site, now: datetime, say: shell.Say) -> list[str]:
+def _make(site: Site, keeper: Keeper, now: datetime, say: shell.Say) -> list[str]:
     current = weeks.of_instant(now)
     site.ledger.begin(weeks.of_instant(now - timedelta(days=site.config.tiers.hot_days)))
     first = site.ledger.first_week()
@@ -42,18 +42,19 @@ def _make(site: Site, now: datetime, say: shell.Say) -> list[str]:
     oldest = max([first, *known]) if known else first
     wanted = [(week, Tier.HOT) for week in range(oldest, current + site.config.layout.tables_ahead_weeks + 1)]
     wanted += [(week, Tier.WARM) for week in range(first, current + 1)]
-    made = [f"{weeks.label(week)}/{tier}" for week, tier in wanted if _make_tables(site, week, tier)]
+    made = [f"{weeks.label(week)}/{tier}" for week, tier in wanted if _make_tables(site, keeper, week, tier)]
     if _make_units(site, [week for week, tier in wanted if tier is Tier.HOT]):
         site.ledger.next_route()
     say(f"{site.region}: {len(made)} week tables made")
     return made
 
 
-def _make_tables(site: Site, week: int, tier: Tier) -> bool:
+def _make_tables(site: Site, keeper: Keeper, week: int, tier: Tier) -> bool:
     """False when they were there, or had been and were dropped."""
     known = {(table.week, table.tier): table for table in site.ledger.tables()}.get((week, tier))
     if known:
         return False
+    keeper.check(f"ddl/{site.region}")
     messages.create_tables(site.database(tier), site.region, tier, week, GENERATION)
     return site.ledger.put_table(None, WeekTable(site.region, week, tier, GENERATION, TableState.LIVE))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from core import digest, ring, rows
+from core.errors import BlockedError
 from core.moves import Unit
 from core.overlay import Row, laid_over, merge_all, row_of
 from core.tiers import Tier
@@ -12,6 +13,9 @@ from lakehouse.coldfile import read_cold_file
 from lakehouse.paths import table_root
 from lakehouse.site import Site
 from stores import messages
+from stores.cassandra import MissingTableError
+
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,18 @@ def unit_rows(site: Site, unit: Unit) -> Iterator[Row]:
 
 
 def census(site: Site) -> list[Count]:
-    """Every unit but frozen ones, oldest week first."""
+    """Every unit but frozen ones, oldest week first; one that moves while it is counted is counted again."""
     units = [unit for unit in site.ledger.units() if unit.tier is not Tier.FROZEN]
-    return [count(site, unit) for unit in sorted(units, key=lambda unit: (unit.week, unit.slice))]
+    return [_settled_count(site, unit) for unit in sorted(units, key=lambda unit: (unit.week, unit.slice))]
+
+
+def _settled_count(site: Site, unit: Unit) -> Count:
+    for _ in range(_TRIES):
+        before = site.ledger.unit(unit.week, unit.slice) or unit
+        try:
+            counted = count(site, before)
+        except MissingTableError:
+            continue
+        if (site.ledger.unit(unit.week, unit.slice) or unit).revision == before.revision:
+            return counted
+    raise BlockedError(f"{unit.name} moved {_TRIES} times while it was counted", "count again when the mover is done")

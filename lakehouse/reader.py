@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from core import moves, ring, rows, weeks
-from core.errors import BlockedError
+from core.errors import BlockedError, DamagedError
 from core.ledger import Pointer
 from core.moves import State, Unit, born_cold
 from core.overlay import Row, merge_all, visible
@@ -132,6 +132,10 @@ def _from_tier(site: Site, unit: Unit, tier: Tier, conversation_id: bytes, befor
 
 def _from_file(site: Site, unit: Unit, conversation_id: bytes, before: bytes | None) -> Stretch:
     pointer = _pointer(site, unit, conversation_id)
+    if pointer is None and unit.shards:
+        raise DamagedError(
+            f"no pointer leads to a file of {unit.name}", "look at ./firn status; the Delta log has its files"
+        )
     if pointer is None:
         return Stretch((), None)
     return newest_group(site.objects, f"{table_root(unit.slice)}/{pointer.path}", conversation_id, before)
@@ -155,7 +159,7 @@ def _just_below(message_id: bytes) -> bytes:
 
 
 def _pointer(site: Site, unit: Unit, conversation_id: bytes) -> Pointer | None:
-    """None where the unit has no file yet. The shard's range must hold the token."""
+    """The shard's range must hold the token."""
     token = ring.token(conversation_id)
     for pointer in site.ledger.pointers(unit.week, unit.slice):
         if pointer.shards == unit.shards and token in pointer.range(site.config.layout.slices):

@@ -59,31 +59,8 @@ def _reading_delta(config: settings.Settings) -> dict[str, str]:
     return {"spark.driver.extraClassPath": jars, "spark.executor.extraClassPath": jars} | _DELTA
 
 
-def spread(
-    spark: SparkSession, config: settings.Settings, region: str, work: Callable[[Site, T], R], items: Sequence[T]
-) -> list[R]:
-    """`work(site, item)` for each item, somewhere; results in the order of `items`. A task opens its stores itself.
-
-    The first error of ours that a task met is raised here as what it is.
-    """
-
-    def of_partition(part: Iterable[T]) -> Iterator[R | _Failure]:
-        try:
-            with opened(config, region) as site:
-                for item in part:
-                    yield work(site, item)
-        except FirnError as fault:
-            yield _failure(fault)
-
-    if not items:
-        return []
-    context = spark.sparkContext
-    partitions = min(len(items), max(context.defaultParallelism, 1) * 2)
-    return _results(context.parallelize(items, partitions).mapPartitions(of_partition).collect())
-
-
 @dataclass(frozen=True)
-class _Failure:
+class Failure:
     """An error on its way out of a task: raised there, Spark would wrap it into one of its own, without its type."""
 
     kind: type[FirnError]
@@ -91,15 +68,46 @@ class _Failure:
     do: str
 
 
-def _failure(fault: FirnError) -> _Failure:
-    """As the branch of the tree that it is on: some of its leaves cannot be made from what and do alone."""
-    return _Failure(next(kind for kind in _BRANCHES if isinstance(fault, kind)), fault.what, fault.do)
+def spread(
+    spark: SparkSession, config: settings.Settings, region: str, work: Callable[[Site, T], R], items: Sequence[T]
+) -> list[R | Failure]:
+    """`work(site, item)` for each item, somewhere, or the error of ours that it met; in the order of `items`.
+
+    A task opens its stores itself.
+    """
+
+    def of_partition(part: Iterable[T]) -> Iterator[R | Failure]:
+        mine = list(part)
+        try:
+            with opened(config, region) as site:
+                return iter([_outcome(work, site, item) for item in mine])
+        except FirnError as fault:
+            return iter([_failure(fault)] * len(mine))
+
+    if not items:
+        return []
+    context = spark.sparkContext
+    partitions = min(len(items), max(context.defaultParallelism, 1) * 2)
+    return context.parallelize(items, partitions).mapPartitions(of_partition).collect()
 
 
-def _results(found: Iterable[R | _Failure]) -> list[R]:
+def succeeded(outcomes: Iterable[R | Failure]) -> list[R]:
+    """Raises the first failure among them."""
     results = []
-    for one in found:
-        if isinstance(one, _Failure):
-            raise one.kind(one.what, one.do)
-        results.append(one)
+    for outcome in outcomes:
+        if isinstance(outcome, Failure):
+            raise outcome.kind(outcome.what, outcome.do)
+        results.append(outcome)
     return results
+
+
+def _outcome(work: Callable[[Site, T], R], site: Site, item: T) -> R | Failure:
+    try:
+        return work(site, item)
+    except FirnError as fault:
+        return _failure(fault)
+
+
+def _failure(fault: FirnError) -> Failure:
+    """As the branch of the tree that it is on: some of its leaves cannot be made from what and do alone."""
+    return Failure(next(kind for kind in _BRANCHES if isinstance(fault, kind)), fault.what, fault.do)

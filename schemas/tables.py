@@ -158,7 +158,7 @@ META_TABLES = (ROUTES, LEASES, WEEKS, MOVES, MOVE_PARTS, POINTERS, MIGRATIONS)
 # What is known of a conversation beside its week tables: schemas/cql/0002_conversations.cql.
 LANE = Table(
     "lane",
-    "(region, week, ring_slice), conversation_id, message_id, event_id",
+    "(region, week, ring_slice), conversation_id, message_id, event_id, user_id",
     (
         _REGION,
         *_plain(week="int", ring_slice="int"),

@@ -18,7 +18,7 @@ import structlog
 from core import gate, settings
 from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError
 from core.intake import why_not
-from core.topics import Committed, Place, Record
+from core.topics import DEAD_LETTER_BYTES_MAX, Committed, Place, Record
 from lakehouse.site import Site, opened
 from schemas.events import Event, MalformedEventError, decode
 from serving import logs
@@ -149,7 +149,7 @@ def serve(config: settings.Settings, region: str, stop: threading.Event) -> None
     """Runs until `stop`; raises DamagedError on a gap in the log."""
     partitions = Partitions()
     with opened(config, region) as site:
-        producer = kafka.open_producer(config.kafka)
+        producer = kafka.open_producer(config.kafka, DEAD_LETTER_BYTES_MAX)
         client = kafka.open_consumer(config.kafka, region, partitions.assigned, partitions.revoked)
         with closing(client):
             routes = RouteCopy(site.ledger, config.layout.slices, config.clocks.ledger_age_seconds)

@@ -17,7 +17,7 @@ from core.tiers import Tier
 from lakehouse.site import Site
 from schemas.events import Event, MessageSent
 from stores import conversations, messages
-from stores.cassandra import Statement
+from stores.cassandra import Statement, bounded
 
 _SEEN_MAX = 200_000
 
@@ -89,7 +89,7 @@ class Intake:
     def _lane_batches(self, week: int, events: Iterable[Event]) -> Iterator[list[Statement]]:
         ordered = sorted(events, key=lambda event: event.conversation_id)
         for _, group in groupby(ordered, key=lambda event: event.conversation_id):
-            yield [self.site.lane.write(week, event) for event in group]
+            yield from bounded(self.site.lane.write(week, event) for event in group)
 
     def _note(self, sent: Iterable[MessageSent]) -> None:
         """Heads and members; the newest message of a conversation speaks for the batch."""

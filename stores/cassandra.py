@@ -33,6 +33,8 @@ from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownErr
 UNSET: Any = UNSET_VALUE
 Rows = list[tuple[Any, ...]]
 Params = Sequence[Any]
+BATCH_STATEMENTS = 40
+BATCH_BYTES = 256 * 1024  # far below half a commit log segment, which is the largest mutation Cassandra takes
 _IN_FLIGHT = 32
 
 
@@ -54,6 +56,27 @@ class Statement:
 
     query: str
     params: Params
+
+
+def bounded(statements: Iterable[Statement]) -> Iterator[list[Statement]]:
+    """Cuts writes of one partition into batches that Cassandra takes; each is idempotent, so a cut does no harm."""
+    batch: list[Statement] = []
+    size_bytes = 0
+    for statement in statements:
+        statement_bytes = sum(map(_payload_bytes, statement.params))
+        if batch and (len(batch) >= BATCH_STATEMENTS or size_bytes + statement_bytes > BATCH_BYTES):
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(statement)
+        size_bytes += statement_bytes
+    if batch:
+        yield batch
+
+
+def _payload_bytes(value: Any) -> int:
+    if isinstance(value, tuple):
+        return sum(map(_payload_bytes, value))
+    return len(value) if isinstance(value, bytes | str) else 0
 
 
 @dataclass

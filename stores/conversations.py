@@ -11,8 +11,9 @@ from core import ids, weeks
 from schemas.events import MessageSent
 from stores.cassandra import Database, Statement
 
-# Before it, timestamps count down: the earliest joining wins, in whichever order messages arrive.
-_EARLIEST_WINS = 2**61
+# Mirrored at this instant (2005-01-01) timestamps count down: the earliest joining wins, in whichever order messages
+# arrive. None lies in the future, which ScyllaDB would refuse, for messages since 1984.
+_MIRROR_US = 1_104_537_600_000_000
 
 
 def present(region: str, conversation_id: bytes, week: int) -> Statement:
@@ -37,7 +38,7 @@ def joined(region: str, message: MessageSent) -> Iterator[Statement]:
     """A sender is a member from the first message on; both directions."""
     joined_at = ids.instant(message.message_id)
     conversation, user_id = UUID(bytes=message.conversation_id), message.sender_id
-    earlier_is_later = _EARLIEST_WINS - ids.unix_us(message.message_id)
+    earlier_is_later = 2 * _MIRROR_US - ids.unix_us(message.message_id)
     yield Statement(
         f"INSERT INTO {region}_hot.members (conversation_id, user_id, joined_at) VALUES (?, ?, ?) USING TIMESTAMP ?",
         (conversation, user_id, joined_at, earlier_is_later),

@@ -29,12 +29,22 @@ from core import gate
 from core.errors import BlockedError, FirnError
 from core.gate import PartitionState
 from core.settings import Kafka
-from core.topics import Committed, DeadLetter, Place, Record, consumer_group, dead_letter_topic, message_topics
-from schemas.events import BODY_BYTES_MAX
+from core.topics import (
+    RECORD_BYTES_MAX,
+    Committed,
+    DeadLetter,
+    Place,
+    Record,
+    consumer_group,
+    dead_letter_topic,
+    letter_of,
+    message_topics,
+    origin_headers,
+    record_bytes_max,
+)
 from stores.kafka_faults import MAKE_TOPICS, PASSING, START, commit_fault, translated
 
 RETENTION = timedelta(days=7)  # must stay below gc_grace, or an erased person lives on in the log
-RECORD_BYTES_MAX = 2 * BODY_BYTES_MAX  # Kafka's default of one megabyte has no room for a full body and its envelope
 SAFE_REPLICATION = 3  # from here on two copies must acknowledge, and one node may die
 ANSWER_SECONDS = 10.0
 DELIVERY_SECONDS = 60.0
@@ -117,7 +127,7 @@ def _new_topic(kafka: Kafka, name: str) -> NewTopic:
         # Under CreateTime, replayed history would be older than the retention and expire at once.
         "message.timestamp.type": "LogAppendTime",
         "retention.ms": str(RETENTION // timedelta(milliseconds=1)),
-        "max.message.bytes": str(RECORD_BYTES_MAX),
+        "max.message.bytes": str(record_bytes_max(name)),
     }
     if kafka.replication >= SAFE_REPLICATION:
         config["min.insync.replicas"] = "2"
@@ -259,7 +269,7 @@ class Producer:
             raise error
 
 
-def open_producer(kafka: Kafka) -> Producer:
+def open_producer(kafka: Kafka, bytes_max: int = RECORD_BYTES_MAX) -> Producer:
     """Raises BlockedError at once when Kafka does not answer, not only after the delivery time."""
     options = {
         "acks": "all",
@@ -267,7 +277,7 @@ def open_producer(kafka: Kafka) -> Producer:
         "compression.type": "lz4",
         # The hash that Kafka's own clients use, so that every producer sends a conversation the same way.
         "partitioner": "murmur2_random",
-        "message.max.bytes": RECORD_BYTES_MAX,
+        "message.max.bytes": bytes_max,
         "delivery.timeout.ms": int(DELIVERY_SECONDS * 1000),
         # Topics are made before anyone produces, so one that stays unknown is missing, not late.
         "topic.metadata.propagation.max.ms": 3000,
@@ -283,9 +293,7 @@ def open_producer(kafka: Kafka) -> Producer:
 
 def dead_letter(producer: Producer, region: str, record: Record, reason: str) -> None:
     """`reason` names the fault, never the content. Commit past the original only after `producer.flush()`."""
-    origin = {"topic": record.topic, "partition": str(record.partition), "offset": str(record.offset)}
-    headers = {name: text.encode() for name, text in {"reason": reason, **origin}.items()}
-    producer.produce(dead_letter_topic(region), record.key, record.value, headers)
+    producer.produce(dead_letter_topic(region), record.key, record.value, origin_headers(record, reason))
 
 
 @dataclass(frozen=True)
@@ -340,8 +348,6 @@ def poll(consumer: Consumer, limit: int, timeout_seconds: float) -> list[Record]
 
 def commit(consumer: Consumer, offsets: Mapping[Place, int], metadata: str) -> None:
     """`offsets` are the next to read; the same offset with other metadata is a commit too. Returns when stored."""
-    if not offsets:
-        return
     try:
         stored = consumer.client.commit(offsets=_marks(offsets, metadata), asynchronous=False)
     except KafkaException as fault:
@@ -353,9 +359,8 @@ def commit(consumer: Consumer, offsets: Mapping[Place, int], metadata: str) -> N
 
 def read_dead_letters(kafka: Kafka, region: str, limit: int) -> Iterator[DeadLetter]:
     """From the oldest that is left to the end of now; in no group, so looking changes nothing."""
-    admin = _admin(kafka)
     ends = end_offsets(kafka, region, [dead_letter_topic(region)])
-    starts = _offsets(kafka, admin, ends, OLDEST)
+    starts = _offsets(kafka, _admin(kafka), ends, OLDEST)
     left = {place: end for place, end in ends.items() if end > starts[place]}
     client = Client(_configuration(kafka, **{"group.id": f"look.{region}", "enable.auto.commit": False}))
     try:
@@ -368,7 +373,8 @@ def read_dead_letters(kafka: Kafka, region: str, limit: int) -> Iterator[DeadLet
                 record = _record(kafka, message)
                 end = left.get(record.place, FIRST_OFFSET)
                 if record.offset < end:
-                    yield _letter(record, message)
+                    headers = {str(pair[0]): _bytes(pair[1]) for pair in message.headers() or ()}
+                    yield letter_of(record, headers)
                     limit -= 1
                 if record.offset + 1 >= end:
                     left.pop(record.place, None)
@@ -388,12 +394,6 @@ def _record(kafka: Kafka, message: Message) -> Record:
         raise _translated(kafka, error, f"read {message.topic() or 'the log'}")
     place = (str(message.topic()), int(message.partition() or 0), int(message.offset() or 0))
     return Record(*place, message.timestamp()[1], _bytes(message.key()), _bytes(message.value()))
-
-
-def _letter(record: Record, message: Message) -> DeadLetter:
-    found = {str(pair[0]): _bytes(pair[1]).decode() for pair in message.headers() or ()}
-    origin = (found.get("topic", ""), int(found.get("partition", -1)), int(found.get("offset", -1)))
-    return DeadLetter(found.get("reason", ""), *origin, record.timestamp_ms, record.key, record.value)
 
 
 def _bytes(value: str | bytes | None) -> bytes:

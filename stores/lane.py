@@ -32,14 +32,14 @@ class Lane:
             f"INSERT INTO {self.region}_hot.lane "
             "(region, week, ring_slice, conversation_id, message_id, event_id, user_id, event) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-            (*self._key(week, event), _user(event), encode(event), ids.unix_us(event.event_id)),
+            (*self._key(week, event), encode(event), ids.unix_us(event.event_id)),
         )
 
     def clear(self, week: int, events: Iterable[Event]) -> None:
         """Call it only when readers of the sink that took `events` in have had T and the longest read."""
         query = (
             f"DELETE FROM {self.region}_hot.lane USING TIMESTAMP ? "
-            f"WHERE {_KEY} AND conversation_id = ? AND message_id = ? AND event_id = ?"
+            f"WHERE {_KEY} AND conversation_id = ? AND message_id = ? AND event_id = ? AND user_id = ?"
         )
         self.db.write([Statement(query, (ids.unix_us(event.event_id), *self._key(week, event)))] for event in events)
 
@@ -69,6 +69,7 @@ class Lane:
             UUID(bytes=event.conversation_id),
             message,
             ids.to_timeuuid(event.event_id),
+            _user(event),
         )
 
     def _decoded(self, payload: bytes) -> Event:

@@ -4,17 +4,21 @@ An answer that was lost is looked up before anything else happens: the row eithe
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
 
 from core.digest import Digest
-from core.errors import OutcomeUnknownError
+from core.errors import BlockedError, DamagedError, OutcomeUnknownError
 from core.ledger import Lease, Part, Pointer, TableState, WeekTable, as_kept, in_milliseconds
 from core.moves import Move, State, Unit
 from core.tiers import Tier
 from stores.cassandra import Database, Level
 
+_SERIAL_READS = 3
+Word = TypeVar("Word", bound=StrEnum)
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _UNIT = "week, slice, source, sink, state, epoch, revision, shards, route, commits, settled, sealed_at, switched_at"
 _PART = "shard, epoch, path, rows, bytes, digest, sha256, verified"
@@ -196,7 +200,8 @@ class CqlLedger:
     def tables(self) -> list[WeekTable]:
         rows = self._rows("SELECT week, tier, generation, state FROM {meta}.weeks WHERE region = ?", self.region)
         return [
-            WeekTable(self.region, week, Tier(tier), number, TableState(state)) for week, tier, number, state in rows
+            WeekTable(self.region, week, _word(Tier, tier), number, _word(TableState, state))
+            for week, tier, number, state in rows
         ]
 
     def put_table(self, old: WeekTable | None, new: WeekTable) -> bool:
@@ -218,7 +223,12 @@ class CqlLedger:
         )
 
     def _rows(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
-        return self.db.rows(query.replace("{meta}", f"{self.region}_meta"), params, Level.SERIAL)
+        """A serial read contends with every compare-and-set of its row: losing that is no reason to give up."""
+        text = query.replace("{meta}", f"{self.region}_meta")
+        for _ in range(_SERIAL_READS - 1):
+            with suppress(BlockedError):
+                return self.db.rows(text, params, Level.SERIAL)
+        return self.db.rows(text, params, Level.SERIAL)
 
     def _cas(self, query: str, *params: Any) -> bool:
         return self.db.cas(query.replace("{meta}", f"{self.region}_meta"), params)
@@ -254,16 +264,27 @@ class CqlLedger:
         week, slice_, source, sink, state, epoch, revision, shards, route, commits, settled, sealed_at, switched_at = (
             row
         )
-        move = Move(Tier(source), Tier(sink))
+        move = Move(_word(Tier, source), _word(Tier, sink))
         numbers = (epoch, revision, shards, route, commits)
         return Unit(
-            self.region, week, slice_, move, State(state), *numbers, settled, _utc(sealed_at), _utc(switched_at)
+            self.region, week, slice_, move, _word(State, state), *numbers, settled, _utc(sealed_at), _utc(switched_at)
         )
 
 
 def _facts(unit: Unit) -> tuple[Any, ...]:
     numbers = (unit.epoch, unit.revision, unit.shards, unit.route, unit.commits)
     return unit.move.source, unit.move.sink, unit.state, *numbers, unit.settled, unit.sealed_at, unit.switched_at
+
+
+def _word(kind: type[Word], word: str) -> Word:
+    """DamagedError for one that is none of ours: to guess what it means could drop what must stay."""
+    try:
+        return kind(word)
+    except ValueError as fault:
+        raise DamagedError(
+            f"the ledger says {word!r} where a {kind.__name__} belongs",
+            "find out who wrote it, set the row right, and run the same command again; nothing was changed",
+        ) from fault
 
 
 def _marks(count: int) -> str:

@@ -15,10 +15,8 @@ from core import ids, ring
 from core.overlay import Reaction, Row, canonical, merge
 from core.tiers import Tier
 from schemas.tables import MESSAGES, REACTIONS, WEEK_TABLES
-from stores.cassandra import UNSET, Database, Level, Statement
+from stores.cassandra import UNSET, Database, Level, Statement, bounded
 
-BATCH_STATEMENTS = 40
-BATCH_BYTES = 256 * 1024  # far below half a commit log segment, which is the largest mutation Cassandra takes
 PAGE_ROWS = 2000
 _ID_NAMESPACE = UUID("6f1a0c52-6669-726e-8000-7765656b7462")
 
@@ -52,17 +50,9 @@ def table_names(week: int) -> list[str]:
 def batches(region: str, tier: Tier, week: int, rows: Iterable[Row]) -> Iterator[list[Statement]]:
     """Batches of one conversation each; `rows` of one conversation should come together."""
     space = keyspace(region, tier)
+    tables = f"{space}.{MESSAGES.name}{week}", f"{space}.{REACTIONS.name}{week}"
     for _, of_conversation in groupby(rows, key=lambda row: row.conversation_id):
-        batch: list[Statement] = []
-        size_bytes = 0
-        for row in of_conversation:
-            batch += statements(f"{space}.{MESSAGES.name}{week}", f"{space}.{REACTIONS.name}{week}", row)
-            size_bytes += len(row.body or b"")
-            if len(batch) >= BATCH_STATEMENTS or size_bytes >= BATCH_BYTES:
-                yield batch
-                batch, size_bytes = [], 0
-        if batch:
-            yield batch
+        yield from bounded(statement for row in of_conversation for statement in statements(*tables, row))
 
 
 def statements(messages: str, reactions: str, row: Row) -> Iterator[Statement]:

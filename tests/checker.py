@@ -256,9 +256,7 @@ def differences(found: Mapping[Key, Final], wanted: Mapping[Key, Final]) -> list
     if strangers := found.keys() - wanted.keys():
         faults.append(f"{len(strangers)} rows were never sent")
     for key in sorted(wanted.keys() & found.keys()):
-        columns = [
-            name for name, a, b in zip(Final._fields, found[key], wanted[key], strict=True) if a != b
-        ]
+        columns = [name for name, a, b in zip(Final._fields, found[key], wanted[key], strict=True) if a != b]
         if columns:
             faults.append(f"row {key[1].hex()} differs in {', '.join(columns)}")
     return faults
@@ -290,7 +288,9 @@ def later(a: Cell | None, b: Cell | None) -> Cell | None:
 
 def cells_of(event: Mapping[str, Any]) -> tuple[Key, Cells]:
     """Of an event as the client wrote it down, or as the lane keeps it: bytes are hex."""
-    raw = {name: bytes.fromhex(value) if is_hex(name, value) else value for name, value in event.items()}
+    raw: dict[str, Any] = {
+        name: bytes.fromhex(value) if is_hex(name, value) else value for name, value in event.items()
+    }
     key = (raw["conversation_id"], raw["message_id"])
     match raw["kind"]:
         case "MessageSent":
@@ -417,7 +417,8 @@ def ordered(timeuuid: UUID) -> bytes:
 def week_of(message_id: bytes) -> int:
     high, middle, low = struct.unpack(">IHH", message_id[:8])
     ticks = high << 28 | middle << 12 | low & 0xFFF
-    return ((ticks - 0x01B21DD213814000) // 10 - FIRST_MONDAY_US) // MICROSECONDS_IN_WEEK
+    week: int = ((ticks - 0x01B21DD213814000) // 10 - FIRST_MONDAY_US) // MICROSECONDS_IN_WEEK
+    return week
 
 
 def shard_of(conversation_id: bytes, shards: int) -> int:

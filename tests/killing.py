@@ -112,7 +112,8 @@ def die(point: str, job: str, config: settings.Settings, now: datetime, week: in
     with log.open("w") as output:
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
-    move.spread = drop.spread = in_a_loop
+    for module in (move, drop):
+        setattr(module, "spread", in_a_loop)  # noqa: B010 (mypy does not let a module's function be replaced)
     arm(POINTS[point])
     spark: Any = None
     if job == "move":

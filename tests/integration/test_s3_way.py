@@ -59,7 +59,7 @@ def test_a_week_reaches_cold_over_s3(config: Settings, region: str, client: Clie
         counts = [count for count in census(site) if count.digest.rows]
         first = read_page(site, messages[0].conversation_id, None, 500)
     assert [count.unit.tier for count in counts] == [Tier.COLD]
-    assert counts[0].files == COLD_SHARDS
+    assert counts[0].files == counts[0].unit.shards >= COLD_SHARDS
     assert counts[0].digest == digest.of_rows(wanted.values())
     of_first = [row for row in visible(wanted.values()) if row.conversation_id == messages[0].conversation_id]
     assert list(first.rows) == sorted(of_first, key=lambda row: row.message_id, reverse=True)
