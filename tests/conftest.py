@@ -28,7 +28,7 @@ from tests.client import Client
 
 ROOT = Path(__file__).parent.parent
 # Short, so that a gate takes a second; long enough that a busy machine keeps its leases.
-CLOCKS = Clocks(ledger_age_seconds=0.4, longest_read_seconds=0.4, lease_seconds=8.0, gate_seconds=30.0)
+CLOCKS = Clocks(ledger_age_seconds=0.4, longest_read_seconds=2.0, lease_seconds=8.0, gate_seconds=30.0)
 # Small, so that a few hundred messages make several shards and row groups.
 LAYOUT = Layout(copy_shards=2, shard_bytes=50_000, row_group_bytes=20_000)
 STOP_SECONDS = 20.0

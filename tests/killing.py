@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core import settings
+from core.errors import FirnError
 from core.ledger import TableState, WeekTable
 from core.moves import State, Unit
 from jobs import drop, move
 from lakehouse import ends, publish
+from lakehouse.session import Failure
 from lakehouse.site import Site, opened
 from stores import messages
 from stores.lane import Lane
@@ -58,19 +60,14 @@ def change(state: State, after: bool = True) -> Point:
 
 
 POINTS = {
-    "open, before the seal": change(State.SEALED, after=False),
     "sealed, before the route": change(State.SEALED),
-    "sealed, behind the gate": Point(move, "announce"),
     "sealed, in the middle of the copy": Point(ends, "copy"),
-    "sealed, copied but not told": change(State.COPIED, after=False),
-    "sealed, before the commit": Point(publish, "commit", after=False),
     "sealed, committed, before the pointers": Point(publish, "commit"),
     "sealed, one pointer moved": Point(CqlLedger, "advance"),
     "copied": change(State.COPIED),
     "copied, read back but not told": change(State.VERIFIED, after=False),
     "verified": change(State.VERIFIED),
     "switched": change(State.SWITCHED),
-    "switched, behind the gate": Point(move, "take_in", after=False),
     "switched, lane taken in": Point(move, "take_in"),
     "switched, lane cleared": Point(Lane, "clear"),
     "switched, proven for the drop": Point(drop, "prove"),
@@ -99,12 +96,19 @@ def arm(point: Point) -> None:
 
 def in_a_loop(
     _: Any, config: settings.Settings, region: str, work: Callable[[Site, T], R], items: Sequence[T]
-) -> list[R]:
+) -> list[R | Failure]:
     """`lakehouse.session.spread`, without anybody to spread over."""
     if not items:
         return []
     with opened(config, region) as site:
-        return [work(site, item) for item in items]
+        return [outcome(work, site, item) for item in items]
+
+
+def outcome(work: Callable[[Site, T], R], site: Site, item: T) -> R | Failure:
+    try:
+        return work(site, item)
+    except FirnError as fault:
+        return Failure(type(fault), fault.what, fault.do)
 
 
 def die(point: str, job: str, config: settings.Settings, now: datetime, week: int, log: Path) -> None:

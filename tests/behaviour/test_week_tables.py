@@ -16,7 +16,7 @@ from core.settings import Settings
 from core.tiers import Tier
 from schemas.events import Event, MessageEdited
 from stores import messages
-from stores.cassandra import Databases, MissingTableError, connected
+from stores.cassandra import BATCH_BYTES, BATCH_STATEMENTS, Databases, MissingTableError, connected
 from stores.lane import Lane
 from tests.strategies import CROWDED_WEEK as WEEK
 from tests.strategies import crowded_events, shuffled_in_chunks
@@ -180,11 +180,11 @@ def test_shards_together_are_the_week(place: Place) -> None:
 
 def test_a_long_conversation_goes_in_several_batches(place: Place) -> None:
     (conversation, _) = fresh_conversations()
-    big = b"x" * (messages.BATCH_BYTES // 2)
+    big = b"x" * (BATCH_BYTES // 2)
     rows = [Row(conversation, ids.compose(n, 0, 0), sender_id=1, body=big if n < 3 else b"") for n in range(200)]
     sent = list(messages.batches(place.region, Tier.HOT, WEEK, rows))
-    assert all(len(batch) <= messages.BATCH_STATEMENTS for batch in sent)
-    assert len(sent) >= 200 / messages.BATCH_STATEMENTS
+    assert all(len(batch) <= BATCH_STATEMENTS for batch in sent)
+    assert len(sent) >= 200 / BATCH_STATEMENTS
     place.db.hot.write(sent)
     assert scanned(place, Tier.HOT, [conversation]) == rows[::-1]
 

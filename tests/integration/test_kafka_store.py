@@ -15,7 +15,7 @@ from core import gate, topics
 from core import settings as configuration
 from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError, RefusedError
 from core.settings import Kafka, Settings
-from core.topics import Committed, Place, Record
+from core.topics import RECORD_BYTES_MAX, Committed, Place, Record
 from ops import sample
 from ops.replay import Report, replay
 from schemas import events
@@ -250,7 +250,7 @@ def test_a_full_body_fits_and_what_does_not_is_refused(kafka: Kafka, region: str
     producer.produce(topic, KEYS[0], bytes(BODY_BYTES_MAX + 1024))
     producer.flush()
     with pytest.raises(RefusedError, match="MSG_SIZE_TOO_LARGE"):
-        producer.produce(topic, KEYS[0], bytes(log.RECORD_BYTES_MAX + 1))
+        producer.produce(topic, KEYS[0], bytes(RECORD_BYTES_MAX + 1))
 
 
 def test_a_failed_delivery_is_raised_or_handed_to_its_done(kafka: Kafka) -> None:
