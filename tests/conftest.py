@@ -1,5 +1,6 @@
 """The services, regions and sessions that tests share: one stack and one Spark for a run, one region for a module."""
 
+import logging
 import os
 import secrets
 import shutil
@@ -65,6 +66,7 @@ def spark(stack_settings: Settings) -> Iterator[SparkSession]:
     jars.fetch("lake", stack_settings.state_dir, java, quiet)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAVA_HOME", str(java.home))
+        logging.getLogger("py4j").setLevel(logging.ERROR)  # it says goodbye after pytest has closed the streams
         with spark_session(stack_settings, "firn tests", delta=True) as session:
             session.sparkContext.setLogLevel("OFF")
             yield session
