@@ -9,6 +9,7 @@ from core import digest, ids, ring, weeks
 from core.overlay import merge_all, row_of
 from schemas.events import Event, encode
 from tests import checker
+from tests.avro import decode
 from tests.checker import Cells, Final, Rows, add, cells_of, finals
 from tests.client import written_down
 from tests.strategies import conversation_ids, events, ordered_ids
@@ -23,7 +24,7 @@ def kept(found: list[Event]) -> dict[checker.Key, Final]:
 
 @given(events)
 def test_an_event_reads_as_it_was_written_down(event: Event) -> None:
-    assert checker.decode(encode(event)) == written_down(event)
+    assert decode(encode(event)) == written_down(event)
 
 
 @given(st.lists(events, max_size=6), conversation_ids, ordered_ids)
