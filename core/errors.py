@@ -18,6 +18,10 @@ class FirnError(Exception):
         self.what = what
         self.do = do
 
+    def as_data(self) -> dict[str, str]:
+        """For a JSON line."""
+        return {"error": type(self).__name__, "what": self.what, "do": self.do}
+
     def __str__(self) -> str:
         return f"{self.what}\n  do: {self.do}"
 

@@ -164,11 +164,9 @@ def _sealed(run: Run, unit: Unit) -> Unit:
     """Nothing is sealed, or copied, while a table it needs is missing."""
     if unit.state in (State.OPEN, State.SEALED):
         require_tables(run.site, unit)
-    return (
-        unit
-        if unit.state is not State.OPEN
-        else run.to(unit, State.SEALED, shards=_shards(run, unit), sealed_at=run.now)
-    )
+    if unit.state is not State.OPEN:
+        return unit
+    return run.to(unit, State.SEALED, shards=_shards(run, unit), sealed_at=run.now)
 
 
 def announce(run: Run) -> int:

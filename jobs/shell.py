@@ -75,7 +75,7 @@ def finish(work: Callable[[], Mapping[str, Any]]) -> int:
         result = work()
     except FirnError as fault:
         print(f"{type(fault).__name__}: {fault}", file=sys.stderr, flush=True)
-        print(json.dumps({"error": type(fault).__name__, "what": fault.what, "do": fault.do}), flush=True)
+        print(json.dumps(fault.as_data()), flush=True)
         return fault.exit_code
     print(json.dumps(result), flush=True)
     return 0

@@ -1,11 +1,12 @@
 """What a region holds, counted from the stores themselves: every row of every unit, where its truth lies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
 from core import digest, ring, rows
 from core.errors import BlockedError
+from core.ledger import Pointer
 from core.moves import Unit
 from core.overlay import Row, laid_over, merge_all, row_of
 from core.tiers import Tier
@@ -35,7 +36,7 @@ def count(site: Site, unit: Unit) -> Count:
     pointers = [pointer for pointer in site.ledger.pointers(unit.week, unit.slice) if pointer.shards == unit.shards]
     events = list(site.lane.scan(unit.week, ring.cut(unit.slice, site.config.layout.slices)))
     tally, found = digest.Tally(), 0
-    for row in tally.through(laid_over(unit_rows(site, unit), merge_all(map(row_of, events)))):
+    for row in tally.through(laid_over(unit_rows(site, unit, pointers), merge_all(map(row_of, events)))):
         found += row.is_message
     if unit.tier.is_cql:
         return Count(unit, tally.digest, found, 0, tally.size_bytes, len(events))
@@ -43,15 +44,13 @@ def count(site: Site, unit: Unit) -> Count:
     return Count(unit, tally.digest, found, len(pointers), size_bytes, len(events))
 
 
-def unit_rows(site: Site, unit: Unit) -> Iterator[Row]:
-    """Without the lane."""
+def unit_rows(site: Site, unit: Unit, pointers: Iterable[Pointer]) -> Iterator[Row]:
+    """Without the lane; of a cold unit the files that `pointers` name."""
     if unit.tier.is_cql:
         whole = ring.cut(unit.slice, site.config.layout.slices)
         return messages.scan(site.database(unit.tier), site.region, unit.tier, unit.week, whole)
     files = (
-        read_cold_file(site.objects, f"{table_root(unit.slice)}/{pointer.path}", pointer.sha256)
-        for pointer in site.ledger.pointers(unit.week, unit.slice)
-        if pointer.shards == unit.shards
+        read_cold_file(site.objects, f"{table_root(unit.slice)}/{pointer.path}", pointer.sha256) for pointer in pointers
     )
     return chain.from_iterable(rows.from_batch(batch) for batch in chain.from_iterable(files))
 

@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     except FirnError as fault:
         print(f"firn: {fault}", file=sys.stderr, flush=True)
         if "--json" in argv:
-            print(json.dumps({"error": type(fault).__name__, "what": fault.what, "do": fault.do}), flush=True)
+            print(json.dumps(fault.as_data()), flush=True)
         return fault.exit_code
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0

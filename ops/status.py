@@ -125,7 +125,7 @@ def counts(region: Region) -> dict[Tier, Counter[State]]:
 
 def as_data(region: Region | FirnError) -> dict[str, Any]:
     if isinstance(region, FirnError):
-        return {"error": type(region).__name__, "what": region.what, "do": region.do}
+        return region.as_data()
     return {
         "now": region.now,
         "route": region.route,
@@ -150,7 +150,7 @@ def _lag_as_data(lag: Lag, now: datetime) -> dict[str, Any]:
 
 def _log_as_data(log: Log | FirnError) -> dict[str, Any]:
     if isinstance(log, FirnError):
-        return {"error": type(log).__name__, "what": log.what, "do": log.do}
+        return log.as_data()
     return {
         "partitions": log.partitions,
         "behind_messages": log.behind,
