@@ -1,5 +1,7 @@
 """What the ledger holds beside units: leases, parts, pointers, week tables. Plain rows and the rules over them."""
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -58,6 +60,54 @@ class Pointer:
         return ring.shard_range(self.slice, slices, self.shard, self.shards)
 
 
+@dataclass(frozen=True)
+class Run:
+    """A sorted file of bulk-imported rows of one unit, invisible until folded. `path` is its key in the bucket."""
+
+    week: int
+    slice: int
+    name: str
+    path: str
+    digest: Digest
+    size_bytes: int
+    sha256: str
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class FrozenFile:
+    """One shard's object of one generation; `path` is its key in the bucket, `digest` that of the unsealed rows."""
+
+    week: int
+    slice: int
+    generation: int
+    shard: int
+    epoch: int
+    shards: int
+    path: str
+    digest: Digest
+    size_bytes: int
+    sha256: str
+    storage_class: str
+    frozen_at: datetime
+
+    def range(self, slices: int) -> ring.Range:
+        return ring.shard_range(self.slice, slices, self.shard, self.shards)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the quality gate said of a unit's cold files: `files` names them, `failed` the rules they broke."""
+
+    week: int
+    slice: int
+    files: str
+    suite: str
+    passed: bool
+    failed: tuple[str, ...]
+    judged_at: datetime
+
+
 class TableState(StrEnum):
     LIVE = "live"
     DROPPING = "dropping"
@@ -77,6 +127,11 @@ class WeekTable:
 
 def lease_name(unit: Unit) -> str:
     return f"unit/{unit.region}/{unit.week}/{unit.slice}"
+
+
+def fingerprint(pointers: Iterable[Pointer]) -> str:
+    """Names a set of cold files by their content: a verdict on one set says nothing of another."""
+    return hashlib.sha256("\n".join(sorted(pointer.sha256 for pointer in pointers)).encode()).hexdigest()
 
 
 def in_milliseconds(when: datetime) -> datetime:

@@ -10,6 +10,9 @@ move is the `open` of the next. What a state means for writers and readers stand
 - `writers`: in place while open, the lane from the seal on, the sink from the switch on (a cold sink takes no
   single writes: its lane stays, for the fold).
 - `readers`: source, then lane, then sink; merged cell by cell, so that reading too much is harmless.
+
+What still happens to a frozen unit is folded into a *supplement*, a file in cold that is frozen in its turn: the unit
+goes through `cold → frozen` again, as the next *generation*, while the older ones stay where they are.
 """
 
 from dataclasses import dataclass, replace
@@ -71,7 +74,8 @@ class Unit:
     `epoch` is the lease under which the row was last changed; `revision` grows with every change and is what each
     change is compared against; `route` is the routing change that announced the present state to writers;
     `shards` is N, fixed at the seal, 0 before; `commits` counts commits to Delta; `settled` says that every writer
-    obeys the switch and that a warm sink has taken its lane in; `sealed_at` and `switched_at` are by `now`.
+    obeys the switch and that a warm sink has taken its lane in; `sealed_at` and `switched_at` are by `now`;
+    `generation` counts the frozen files of each shard that were there before the present move.
     """
 
     region: str
@@ -87,6 +91,7 @@ class Unit:
     settled: bool = False
     sealed_at: datetime | None = None
     switched_at: datetime | None = None
+    generation: int = 0
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -98,8 +103,12 @@ class Unit:
 
     @property
     def tier(self) -> Tier:
-        """Where the truth of the unit lies."""
-        return self.move.sink if self.state in (State.SWITCHED, State.DROPPED) else self.move.source
+        """Where the truth of the unit is read. A frozen sink is not read before its source goes; what is frozen once
+        stays so, whatever supplements a fold adds."""
+        if self.generation or (self.move.sink is Tier.FROZEN and self.state is State.DROPPED):
+            return Tier.FROZEN
+        has_switched = self.state in (State.SWITCHED, State.DROPPED) and self.move.sink is not Tier.FROZEN
+        return self.move.sink if has_switched else self.move.source
 
     def to(self, state: State, epoch: int) -> Self:
         """The next row, or RefusedError when `state` does not follow or the epoch is older than the row's."""
@@ -133,6 +142,21 @@ class Unit:
             switched_at=None,
         )
 
+    def supplemented(self) -> Self:
+        """A frozen unit whose lane a fold takes in: open in cold again, as the next generation."""
+        if self.move != COLD_FROZEN or self.state is not State.DROPPED:
+            raise RefusedError(f"unit {self.name} is not frozen, so it has no supplement", "fold its file instead")
+        generation = self.generation + 1
+        return replace(
+            self,
+            state=State.OPEN,
+            revision=self.revision + 1,
+            settled=False,
+            sealed_at=None,
+            switched_at=None,
+            generation=generation,
+        )
+
 
 def born_cold(region: str, week: int, slice_: int) -> Unit:
     """A week that never had a table: its writes go to the lane from the start."""
@@ -151,15 +175,44 @@ def readers(unit: Unit) -> tuple[Tier, ...]:
     """Tiers to read, in order; the lane is read after the first of them, always.
 
     A switched unit's source is still read: a writer that has not yet heard of the switch puts nothing there, but
-    a reader must never depend on that. It stops when the drop begins.
+    a reader must never depend on that. It stops when the drop begins. A frozen sink is left alone until then: the
+    source says all that it says, and at once.
     """
+    older = (Tier.FROZEN,) if unit.generation else ()
     match unit.state:
         case State.OPEN | State.SEALED | State.COPIED | State.VERIFIED:
-            return (unit.move.source,)
+            return (unit.move.source, *older)
+        case State.SWITCHED if unit.move.sink is Tier.FROZEN:
+            return (unit.move.source, *older)
         case State.SWITCHED:
             return (unit.move.source, unit.move.sink)
         case State.DROPPED:
             return (unit.move.sink,)
+
+
+def frozen_generations(unit: Unit) -> range:
+    """Generations whose frozen files hold what no other tier does."""
+    is_frozen = unit.move.sink is Tier.FROZEN and unit.state is State.DROPPED
+    return range(unit.generation + is_frozen)
+
+
+def reroutes(move: Move) -> bool:
+    """Whether its steps change where writers go, and so must pass the gate: a cold unit's use the lane always."""
+    return move.source.is_cql
+
+
+def why_not_fold(unit: Unit) -> str | None:
+    """The sentence that forbids rewriting the unit's cold files now; None at rest in cold or frozen.
+
+    While a move is under way its parts are proven against the very files that a fold would replace.
+    """
+    if unit.state is State.OPEN and unit.move.source is Tier.COLD:
+        return None
+    if unit.state is State.DROPPED and not unit.move.sink.is_cql:
+        return None
+    if unit.move == HOT_WARM or unit.state is State.OPEN or (unit.move == WARM_COLD and unit.tier is Tier.WARM):
+        return f"{unit.name} does not lie in cold yet"
+    return f"{unit.name} is {unit.state} ({unit.move}): it is folded when that move has dropped its source"
 
 
 def is_due(unit: Unit, now: datetime, policy: Tiers) -> bool:

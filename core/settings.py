@@ -18,6 +18,7 @@ from core.errors import RefusedError
 ENVIRONMENT_PREFIX = "FIRN_"
 SETTINGS_VARIABLE = "FIRN_SETTINGS"
 ENDPOINTS_FILE = "endpoints.json"
+VAULT_KEY_FILE = Path("secrets") / "vault-wrapping-key"
 MIB = 1024 * 1024
 
 
@@ -102,6 +103,23 @@ class Tiers:
 
 
 @dataclass(frozen=True)
+class Frozen:
+    """`text_class` is where frozen messages lie. A freeze must pay for itself within `horizon_months`; a restored copy
+    stays for `restored_days`."""
+
+    text_class: str = "GLACIER"
+    horizon_months: int = 24
+    restored_days: int = 7
+
+
+@dataclass(frozen=True)
+class Vault:
+    """`wrapping_key`, 32 bytes in base64, wraps the key of every person. Empty: the local stack's, made there once."""
+
+    wrapping_key: Secret = Secret("")
+
+
+@dataclass(frozen=True)
 class Clocks:
     """`ledger_age_seconds` is T of the design: no copy of the ledger in any process is older."""
 
@@ -123,6 +141,8 @@ class Settings:
     spark: Spark = field(default_factory=Spark)
     layout: Layout = field(default_factory=Layout)
     tiers: Tiers = field(default_factory=Tiers)
+    frozen: Frozen = field(default_factory=Frozen)
+    vault: Vault = field(default_factory=Vault)
     clocks: Clocks = field(default_factory=Clocks)
 
     def require_region(self, region: str) -> str:
@@ -149,7 +169,7 @@ def parse(document: Mapping[str, Any], environment: Mapping[str, str] | None = N
 
 
 def load(path: Path | None = None) -> Settings:
-    """Reads `path` (else $FIRN_SETTINGS, else ./firn.toml when it is there) and the local stack's endpoints."""
+    """Reads `path` (else $FIRN_SETTINGS, else ./firn.toml when it is there), and what the local stack wrote down."""
     path = path or Path(os.environ.get(SETTINGS_VARIABLE, "firn.toml"))
     if not path.exists() and SETTINGS_VARIABLE in os.environ:
         raise RefusedError(f"settings file {path} does not exist", f"correct ${SETTINGS_VARIABLE}")
@@ -159,7 +179,16 @@ def load(path: Path | None = None) -> Settings:
         raise RefusedError(f"{path.name} is not TOML: {fault}", "correct the line it names") from fault
     settings = parse(document, os.environ, path.absolute().parent)
     remembered = settings.state_dir / ENDPOINTS_FILE
-    return with_endpoints(settings, json.loads(remembered.read_text()) if remembered.exists() else {})
+    endpoints = json.loads(remembered.read_text()) if remembered.exists() else {}
+    return with_local_secrets(with_endpoints(settings, endpoints))
+
+
+def with_local_secrets(settings: Settings) -> Settings:
+    """Fills what is not configured with the secrets that the local stack has made."""
+    kept = settings.state_dir / VAULT_KEY_FILE
+    if settings.vault.wrapping_key or not kept.exists():
+        return settings
+    return replace(settings, vault=Vault(Secret(kept.read_text())))
 
 
 def with_endpoints(settings: Settings, endpoints: Mapping[str, Any]) -> Settings:

@@ -7,7 +7,7 @@ next version or not at all, and each new try begins with the checks.
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,15 +18,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from core.errors import BlockedError, OutcomeUnknownError, RefusedError
-from core.settings import Objects as ObjectSettings
-from lakehouse.paths import partition_path, storage_options, table_root, table_uri
-from schemas.tables import CANONICAL
-from stores.objects import NotFoundError, ObjectInfo, Objects
+from lakehouse.tables import TableRef, Value
+from stores.objects import NotFoundError, ObjectInfo
 
-PARTITION_BY = ["week", "shard"]
-TABLE_SCHEMA = CANONICAL.append(pa.field("week", pa.int32(), nullable=False)).append(
-    pa.field("shard", pa.int32(), nullable=False)
-)
 # Plain enough for every engine; statistics would outlive rows that are erased.
 CONFIGURATION: dict[str, str | None] = {
     "delta.enableDeletionVectors": "false",
@@ -49,22 +43,14 @@ class StaleCommitError(BlockedError):
 
 
 @dataclass(frozen=True)
-class TableRef:
-    objects: Objects
-    root: str
-    uri: str
-    options: dict[str, str] = field(repr=False)
-
-
-@dataclass(frozen=True)
 class PartFile:
-    """Paths are relative to the table root; `replaces` is empty for the first file of a (week, shard)."""
+    """`path` is relative to the table root; `place` holds the values of the table's partition columns. `replaces` is
+    empty for the first file of a place."""
 
     path: str
     size_bytes: int
     rows: int
-    week: int
-    shard: int
+    place: tuple[Value, ...]
     replaces: tuple[str, ...] = ()
 
 
@@ -73,14 +59,7 @@ class LiveFile:
     path: str
     size_bytes: int
     rows: int
-    week: int
-    shard: int
-
-
-def messages_table(objects: Objects, settings: ObjectSettings, region: str, slice_number: int) -> TableRef:
-    """Opens nothing; the table need not exist yet. `objects` is the store of the same region."""
-    root = table_root(slice_number)
-    return TableRef(objects, root, table_uri(settings, region, root), storage_options(settings))
+    place: tuple[Value, ...]
 
 
 def create_table(table: TableRef) -> None:
@@ -89,9 +68,9 @@ def create_table(table: TableRef) -> None:
     try:
         DeltaTable.create(
             table.uri,
-            Schema.from_arrow(TABLE_SCHEMA),
+            Schema.from_arrow(table.schema),
             mode="error",
-            partition_by=PARTITION_BY,
+            partition_by=list(table.partition_by),
             configuration=CONFIGURATION,
             storage_options=table.options,
             commit_properties=CommitProperties(max_commit_retries=0),
@@ -103,7 +82,8 @@ def create_table(table: TableRef) -> None:
         # It was there, or another made it, or the answer was lost: what counts is what is there now.
         fault = raised
     there = _made(table, fault)
-    if there.schema() != Schema.from_arrow(TABLE_SCHEMA) or there.metadata().partition_columns != PARTITION_BY:
+    columns, cut = there.schema(), there.metadata().partition_columns
+    if columns != Schema.from_arrow(table.schema) or cut != list(table.partition_by):
         raise RefusedError(f"table {table.root} has other columns than ours", "migrate it before anything is written")
 
 
@@ -114,9 +94,9 @@ def _made(table: TableRef, fault: Exception | None) -> DeltaTable:
         raise BlockedError(f"table {table.root} could not be made", "check the object store, then run again") from fault
 
 
-def live_files(table: TableRef, week: int | None = None) -> dict[str, LiveFile]:
-    """By path relative to the root."""
-    return _live(_load(table), None if week is None else [week])
+def live_files(table: TableRef, first: Value | None = None) -> dict[str, LiveFile]:
+    """By path relative to the root; `first` is a value of the first partition column, such as a week."""
+    return _live(table, _load(table), None if first is None else [first])
 
 
 def latest_version(table: TableRef) -> int:
@@ -134,15 +114,23 @@ def checkpoint(table: TableRef) -> None:
 
 
 def commit(
-    table: TableRef, parts: Sequence[PartFile], *, app_id: str, number: int, attempt_id: str, now: datetime
+    table: TableRef,
+    parts: Sequence[PartFile],
+    *,
+    app_id: str,
+    number: int,
+    attempt_id: str,
+    now: datetime,
+    removes: Sequence[str] = (),
 ) -> int:
     """Returns the Delta version that holds the parts; the same call again returns the same version.
 
-    `number` grows with each commit of `app_id`; `now` dates the removals. SourceChangedError and StaleCommitError mean
-    that nothing was committed; OutcomeUnknownError that the same call must be made again.
+    `removes` are live paths that nothing replaces. `number` grows with each commit of `app_id`; `now` dates the
+    removals. SourceChangedError and StaleCommitError mean that nothing was committed; OutcomeUnknownError that the
+    same call must be made again.
     """
-    _check_parts(parts)
-    adds = [_add(part, _stored(table, part)) for part in parts]
+    _check_parts(table, parts, removes)
+    adds = [_add(table, part, _stored(table, part)) for part in parts]
     properties = CommitProperties({_ATTEMPT: attempt_id}, 0, [Transaction(app_id, number, None)])
     doubts = 0
     for _ in range(MAX_TRIES):
@@ -150,9 +138,9 @@ def commit(
         committed = loaded.transaction_version(app_id)
         if committed is not None and committed >= number:
             return _version_of(table, loaded.version(), app_id, number, attempt_id)
-        removes = [_remove(file, now) for file in _check_sources(table, loaded, parts)]
+        dead = [_remove(table, file, now) for file in _check_sources(table, loaded, parts, removes)]
         try:
-            _write(loaded, [*adds, *removes], properties)
+            _write(table, loaded, [*adds, *dead], properties)
         except CommitFailedError:
             continue
         except (DeltaError, OSError) as fault:
@@ -168,12 +156,14 @@ def commit(
     )
 
 
-def _write(loaded: DeltaTable, actions: list[AddAction | RemoveAction], properties: CommitProperties) -> None:
+def _write(
+    table: TableRef, loaded: DeltaTable, actions: list[AddAction | RemoveAction], properties: CommitProperties
+) -> None:
     loaded.create_write_transaction(
         actions,
         "append",
-        Schema.from_arrow(TABLE_SCHEMA),
-        PARTITION_BY,
+        Schema.from_arrow(table.schema),
+        list(table.partition_by),
         commit_properties=properties,
         post_commithook_properties=_NO_HOOKS,
     )
@@ -191,39 +181,51 @@ def _load(table: TableRef, doubtful: bool = False) -> DeltaTable:
         raise BlockedError(f"table {table.root} cannot be loaded", "check the object store, then run again") from fault
 
 
-def _live(loaded: DeltaTable, weeks: Collection[int] | None) -> dict[str, LiveFile]:
+def _live(table: TableRef, loaded: DeltaTable, firsts: Collection[Value] | None) -> dict[str, LiveFile]:
     actions = pa.table(loaded.get_add_actions(flatten=True))
     if not actions.num_rows:
         return {}
-    if weeks is not None:
-        actions = actions.filter(pc.is_in(actions["partition.week"], pa.array(sorted(weeks), pa.int32())))
-    names = ("path", "size_bytes", "num_records", "partition.week", "partition.shard")
-    rows = zip(*(actions[name].to_pylist() for name in names), strict=True)
-    return {row[0]: LiveFile(*row) for row in rows}
+    columns = [f"partition.{name}" for name in table.partition_by]
+    if firsts is not None:
+        first = actions[columns[0]]
+        actions = actions.filter(pc.is_in(first, pa.array(sorted(firsts, key=str), first.type)))
+    facts = [actions[name].to_pylist() for name in ("path", "size_bytes", "num_records")]
+    places = zip(*(actions[name].to_pylist() for name in columns), strict=True)
+    return {path: LiveFile(path, size, rows, place) for path, size, rows, place in zip(*facts, places, strict=True)}
 
 
-def _check_parts(parts: Sequence[PartFile]) -> None:
+def _check_parts(table: TableRef, parts: Sequence[PartFile], removes: Sequence[str]) -> None:
     """Faults of the caller, whatever the table holds."""
-    places = [(part.week, part.shard) for part in parts]
-    pinned = {path for part in parts for path in part.replaces}
-    strays = [part.path for part in parts if not part.path.startswith(partition_path(part.week, part.shard) + "/")]
-    if not parts or len(set(places)) < len(places) or strays or pinned & {part.path for part in parts}:
+    pinned = {path for part in parts for path in part.replaces} | set(removes)
+    strays = [part.path for part in parts if not _is_in(table, part)]
+    is_empty, is_crowded = not parts and not removes, len({part.place for part in parts}) < len(parts)
+    if is_empty or is_crowded or strays or pinned & {part.path for part in parts}:
         raise RefusedError(
-            "a commit needs one new file for each (week, shard) it touches, under that partition's path",
+            "a commit needs one new file for each partition it touches, under that partition's path",
             "derive the parts anew",
         )
 
 
-def _check_sources(table: TableRef, loaded: DeltaTable, parts: Sequence[PartFile]) -> list[LiveFile]:
-    """The live files that the parts replace; afterwards each (week, shard) has one live file."""
-    live = _live(loaded, {part.week for part in parts})
-    pinned = sorted({path for part in parts for path in part.replaces})
+def _is_in(table: TableRef, part: PartFile) -> bool:
+    """Whether its path names its place; numbers may be padded there."""
+    named = dict(folder.partition("=")[::2] for folder in part.path.split("/")[:-1])
+    wanted = dict(zip(table.partition_by, part.place, strict=True))
+    found = {name: int(value) if isinstance(wanted.get(name), int) else value for name, value in named.items()}
+    return list(found.items()) == list(wanted.items())
+
+
+def _check_sources(
+    table: TableRef, loaded: DeltaTable, parts: Sequence[PartFile], removes: Sequence[str]
+) -> list[LiveFile]:
+    """The live files that the commit removes; afterwards each place that it adds to has one live file."""
+    live = _live(table, loaded, None if removes else {part.place[0] for part in parts})
+    pinned = sorted({path for part in parts for path in part.replaces} | set(removes))
     gone = [path for path in pinned if path not in live]
     if gone:
         raise _source_changed(table, f"{gone[0]} is not live any more")
-    staying = {(file.week, file.shard): path for path, file in live.items() if path not in pinned}
+    staying = {file.place: path for path, file in live.items() if path not in pinned}
     for part in parts:
-        if live_path := staying.get((part.week, part.shard)):
+        if live_path := staying.get(part.place):
             raise _source_changed(table, f"{live_path} is live, and {part.path} does not replace it")
     return [live[path] for path in pinned]
 
@@ -236,19 +238,19 @@ def _stored(table: TableRef, part: PartFile) -> ObjectInfo:
     return info
 
 
-def _add(part: PartFile, info: ObjectInfo) -> AddAction:
+def _add(table: TableRef, part: PartFile, info: ObjectInfo) -> AddAction:
     return AddAction(
         path=part.path,
         size=part.size_bytes,
-        partition_values={"week": str(part.week), "shard": str(part.shard)},
+        partition_values=dict(table.partition(part.place)),
         modification_time=_milliseconds(info.modified_at),
         data_change=True,
         stats=json.dumps({"numRecords": part.rows}),
     )
 
 
-def _remove(file: LiveFile, now: datetime) -> RemoveAction:
-    values: dict[str, str | None] = {"week": str(file.week), "shard": str(file.shard)}
+def _remove(table: TableRef, file: LiveFile, now: datetime) -> RemoveAction:
+    values: dict[str, str | None] = dict(table.partition(file.place))
     return RemoveAction(file.path, True, _milliseconds(now), file.size_bytes, values)
 
 

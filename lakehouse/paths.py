@@ -8,6 +8,7 @@ from core.settings import Objects as ObjectSettings
 from stores.objects import place
 
 LAKE = "lake/"
+FROZEN = "frozen/"
 INDEX = "index/"
 DATA_SUFFIX = ".parquet"
 INDEX_SUFFIX = ".arrow"
@@ -19,15 +20,27 @@ def table_root(slice_number: int) -> str:
     return f"{LAKE}messages/s{slice_number:03d}"
 
 
+def frozen_table_root(slice_number: int) -> str:
+    return f"{LAKE}frozen/s{slice_number:03d}"
+
+
+def quarantine_root() -> str:
+    return f"{LAKE}quarantine"
+
+
 def partition_path(week: int, shard: int) -> str:
     return f"week={week}/shard={shard:05d}"
 
 
+def frozen_key(slice_number: int, week: int, generation: int, shard: int, epoch: int, attempt: str) -> str:
+    """Of a frozen object: no table's root holds it, so that no engine tries to read it."""
+    place = f"{FROZEN}messages/s{slice_number:03d}/{partition_path(week, shard)}"
+    return f"{place}/{generation:03d}-{epoch:08d}-{_checked(attempt)}{DATA_SUFFIX}"
+
+
 def data_path(week: int, shard: int, epoch: int, attempt: str) -> str:
     """Relative to the table root, as the Delta log and the pointers hold it."""
-    if not _ATTEMPT.fullmatch(attempt):
-        raise RefusedError(f"{attempt!r} cannot be an attempt", "use 1 to 40 lower-case letters and digits")
-    return f"{partition_path(week, shard)}/{epoch:08d}-{attempt}{DATA_SUFFIX}"
+    return f"{partition_path(week, shard)}/{epoch:08d}-{_checked(attempt)}{DATA_SUFFIX}"
 
 
 def data_key(slice_number: int, week: int, shard: int, epoch: int, attempt: str) -> str:
@@ -35,10 +48,19 @@ def data_key(slice_number: int, week: int, shard: int, epoch: int, attempt: str)
 
 
 def index_key(key: str) -> str:
-    """Of the data file under `key`; it lies outside the table root, so that no engine takes it for data."""
-    if not (key.startswith(LAKE) and key.endswith(DATA_SUFFIX)):
+    """Of the data file or frozen object under `key`; it lies outside of any table, so that no engine takes it for data.
+
+    That of a frozen object is readable at any time.
+    """
+    if not (key.startswith((LAKE, FROZEN)) and key.endswith(DATA_SUFFIX)):
         raise RefusedError(f"{key} is not the key of a data file", f"give a key like {LAKE}…{DATA_SUFFIX}")
     return INDEX + key.removeprefix(LAKE).removesuffix(DATA_SUFFIX) + INDEX_SUFFIX
+
+
+def _checked(attempt: str) -> str:
+    if not _ATTEMPT.fullmatch(attempt):
+        raise RefusedError(f"{attempt!r} cannot be an attempt", "use 1 to 40 lower-case letters and digits")
+    return attempt
 
 
 def table_uri(settings: ObjectSettings, region: str, root: str, scheme: str = "s3") -> str:

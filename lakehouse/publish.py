@@ -6,8 +6,9 @@ from datetime import datetime
 from core.errors import BlockedError, DamagedError
 from core.ledger import Part, Pointer, lease_name
 from core.moves import Unit
-from lakehouse.commit import PartFile, TableRef, commit, create_table, live_files, messages_table
+from lakehouse.commit import PartFile, commit, create_table, live_files
 from lakehouse.site import Site
+from lakehouse.tables import TableRef, messages_table
 
 
 def table_lease(unit: Unit) -> str:
@@ -53,9 +54,8 @@ def _part_files(table: TableRef, unit: Unit, parts: Sequence[Part]) -> list[Part
             part.path,
             part.size_bytes,
             part.digest.rows,
-            unit.week,
-            part.shard,
-            tuple(path for path, file in live.items() if file.shard == part.shard and path != part.path),
+            (unit.week, part.shard),
+            tuple(path for path, file in live.items() if file.place[1] == part.shard and path != part.path),
         )
         for part in parts
     ]

@@ -29,6 +29,7 @@ from ops import ports, processes
 from ops.java import find_java
 from ops.probes import LOOPBACK
 from ops.processes import Child
+from ops.secrets import made_once
 from ops.services import as_environment
 
 Say = Callable[[str], None]
@@ -126,25 +127,12 @@ def _secrets(settings: Settings) -> dict[str, str]:
     """Shared by all processes: with one secret each, the API server would refuse what the scheduler signs."""
     folder = settings.state_dir / "secrets"
     return {
-        "AIRFLOW__API_AUTH__JWT_SECRET": _secret(folder / "airflow-jwt", lambda: secrets.token_urlsafe(64)),
-        "AIRFLOW__API__SECRET_KEY": _secret(folder / "airflow-api", lambda: secrets.token_urlsafe(32)),
-        "AIRFLOW__CORE__FERNET_KEY": _secret(
+        "AIRFLOW__API_AUTH__JWT_SECRET": made_once(folder / "airflow-jwt", lambda: secrets.token_urlsafe(64)),
+        "AIRFLOW__API__SECRET_KEY": made_once(folder / "airflow-api", lambda: secrets.token_urlsafe(32)),
+        "AIRFLOW__CORE__FERNET_KEY": made_once(
             folder / "airflow-fernet", lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
         ),
     }
-
-
-def _secret(path: Path, make: Callable[[], str]) -> str:
-    """Two processes that come at once end with the same secret: a link is made once and whole."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(make())
-        with contextlib.suppress(FileExistsError):  # the other process was first
-            os.link(draft, path)
-        draft.unlink()
-    return path.read_text()
 
 
 def prepare(settings: Settings, say: Say) -> None:

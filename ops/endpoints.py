@@ -42,7 +42,7 @@ def without_local(settings: Settings) -> Settings:
 
 
 def with_local(settings: Settings) -> Settings:
-    return settings_.with_endpoints(settings, remembered(settings))
+    return settings_.with_local_secrets(settings_.with_endpoints(settings, remembered(settings)))
 
 
 def configured_ports(settings: Settings) -> dict[str, int]:

@@ -25,6 +25,7 @@ from core.settings import ENDPOINTS_FILE, Settings
 from ops import airflow, endpoints, jars, ports, probes, processes, services, supervisor
 from ops.java import Java, find_java
 from ops.processes import Child, Record
+from ops.secrets import make_vault_key
 
 Say = Callable[[str], None]
 Prepare = Callable[[Settings], None]
@@ -37,7 +38,7 @@ _POLL_SECONDS = 0.1
 _ROOT = Path(__file__).parent.parent
 # A child that dies twice on its way up will not come up by itself.
 _START_DEATHS = 2
-_DATA = ("data", "objects", "airflow", "demo.json", "logs", "run", ENDPOINTS_FILE, ports.PORTS_FILE)
+_DATA = ("data", "objects", "imports", "airflow", "demo.json", "logs", "run", ENDPOINTS_FILE, ports.PORTS_FILE)
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def up(
     """
     names, bare = endpoints.local_services(settings), endpoints.without_local(settings)
     with _alone(settings.state_dir, say):
+        make_vault_key(settings)
         wanted = {*names, *(f"consumer-{region}" for region in settings.regions if consumers)}
         if _is_up(settings.state_dir, wanted):
             say("the stack is already up")

@@ -110,6 +110,54 @@ _FIELDS: "list[pa.Field[Any]]" = [
 ]
 CANONICAL = pa.schema(_FIELDS)
 
+
+def _field(name: str, kind: pa.DataType, tags: str, nullable: bool = False) -> "pa.Field[Any]":
+    return pa.field(name, kind, nullable=nullable, metadata={"tags": tags})
+
+
+# A frozen row: the key in clear, so that it can be found; a random reference in place of the person; all else sealed
+# under the key of whom it is about (core/sealing.py says how).
+FROZEN_ROW = pa.schema(
+    [
+        _field("conversation_id", ID, "personal"),
+        _field("message_id", ID, "personal"),
+        _field("subject", pa.binary(), "personal"),
+        _field("sealed", pa.binary(), "ciphertext"),
+        pa.field(
+            "reactions",
+            pa.list_(
+                pa.struct([pa.field("subject", pa.binary(), nullable=False), pa.field("sealed", pa.binary(), False)])
+            ),
+            metadata={"tags": "personal,ciphertext"},
+        ),
+    ]
+)
+
+# The manifest of frozen objects: one row per (week, generation, shard).
+FROZEN_MANIFEST = pa.schema(
+    [
+        _field("shard", pa.int32(), "plain"),
+        _field("shards", pa.int32(), "plain"),
+        _field("object", pa.string(), "plain"),
+        _field("size_bytes", pa.int64(), "plain"),
+        _field("rows", pa.int64(), "plain"),
+        _field("digest", pa.string(), "plain"),
+        _field("sha256", pa.string(), "plain"),
+        _field("storage_class", pa.string(), "plain"),
+        _field("frozen_at", INSTANT, "plain"),
+    ]
+)
+
+# What an import could not keep: where in which file it stood, why, and the row itself as JSON.
+QUARANTINE = pa.schema(
+    [
+        _field("source", pa.string(), "plain"),
+        _field("line", pa.int64(), "plain"),
+        _field("reason", pa.string(), "plain"),
+        _field("row", pa.binary(), "subject,personal,ciphertext"),
+    ]
+)
+
 _REGION = Column("region", "text", ("region",))
 
 
@@ -130,7 +178,7 @@ MOVES = Table(
         _REGION,
         *_plain(week="int", slice="int", source="text", sink="text", state="text", epoch="bigint", revision="bigint"),
         *_plain(shards="int", route="bigint", commits="int", settled="boolean"),
-        *_plain(sealed_at="timestamp", switched_at="timestamp"),
+        *_plain(sealed_at="timestamp", switched_at="timestamp", generation="int"),
     ),
 )
 MOVE_PARTS = Table(
@@ -151,9 +199,58 @@ POINTERS = Table(
         *_plain(bytes="bigint", sha256="text", digest="text"),
     ),
 )
+# What waits below: schemas/cql/0003_lower_tiers.cql.
+RUNS = Table(
+    "runs",
+    "(region, week, slice), name",
+    (
+        _REGION,
+        *_plain(week="int", slice="int", name="text", path="text", rows="bigint", bytes="bigint", sha256="text"),
+        *_plain(digest="text", folded="boolean"),
+    ),
+)
+FROZEN = Table(
+    "frozen",
+    "(region, week, slice), generation, shard",
+    (
+        _REGION,
+        *_plain(week="int", slice="int", generation="int", shard="int", epoch="bigint", shards="int", path="text"),
+        *_plain(rows="bigint", bytes="bigint", sha256="text", digest="text", storage_class="text"),
+        *_plain(frozen_at="timestamp"),
+    ),
+)
+VERDICTS = Table(
+    "verdicts",
+    "(region, week), slice",
+    (
+        _REGION,
+        *_plain(week="int", slice="int", files="text", suite="text", passed="boolean", failed="text"),
+        *_plain(judged_at="timestamp"),
+    ),
+)
 # Made by the first migration itself.
 MIGRATIONS = Table("migrations", "name", _plain(name="text"))
-META_TABLES = (ROUTES, LEASES, WEEKS, MOVES, MOVE_PARTS, POINTERS, MIGRATIONS)
+META_TABLES = (ROUTES, LEASES, WEEKS, MOVES, MOVE_PARTS, POINTERS, RUNS, FROZEN, VERDICTS, MIGRATIONS)
+
+PERSON_KEYS = Table(
+    "person_keys",
+    "user_id",
+    (
+        Column("user_id", "bigint", ("subject",)),
+        Column("wrapped", "blob", ("subject", "ciphertext")),
+        *_plain(wrapped_by="text", destroyed="boolean"),
+    ),
+)
+SUBJECTS = Table(
+    "subjects",
+    "(object), reference",
+    (
+        *_plain(object="text"),
+        Column("reference", "blob", ("personal", "ciphertext")),
+        Column("user_id", "bigint", ("subject",)),
+    ),
+)
+VAULT_TABLES = (PERSON_KEYS, SUBJECTS)
 
 # What is known of a conversation beside its week tables: schemas/cql/0002_conversations.cql.
 LANE = Table(

@@ -4,6 +4,7 @@ A `Database` is a session to one datacenter and what it has prepared. LOCAL_QUOR
 keyspace is unavailable, so there is one per datacenter. The caller opens and closes them.
 """
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ Params = Sequence[Any]
 BATCH_STATEMENTS = 40
 BATCH_BYTES = 256 * 1024  # far below half a commit log segment, which is the largest mutation Cassandra takes
 _IN_FLIGHT = 32
+_ADD_COLUMN = re.compile(r"ALTER TABLE (\w+)\.(\w+) ADD (\w+) ")
 
 
 class Level(IntEnum):
@@ -242,6 +244,7 @@ def migrate(db: Databases, config: settings.Settings, region: str, folder: Path)
         ("hot", config.hot, db.hot),
         ("meta", config.hot, db.hot),
         ("warm", config.warm, db.warm),
+        ("vault", config.hot, db.hot),
     ):
         database.ddl(
             f"CREATE KEYSPACE IF NOT EXISTS {region}_{suffix} WITH replication = "
@@ -252,9 +255,17 @@ def migrate(db: Databases, config: settings.Settings, region: str, folder: Path)
     pending = [path for path in sorted(folder.glob("*.cql")) if path.name not in applied]
     for path in pending:
         for statement in _statements(path.read_text().replace("{region}", region)):
-            db.hot.ddl(statement)
+            if not _has_column(db.hot, statement):
+                db.hot.ddl(statement)
         db.hot.rows(f"INSERT INTO {region}_meta.migrations (name) VALUES (?)", (path.name,))
     return len(pending)
+
+
+def _has_column(db: Database, statement: str) -> bool:
+    """Whether a migration that was killed had added this column: ADD IF NOT EXISTS is not for both databases."""
+    found = _ADD_COLUMN.match(statement)
+    query = "SELECT type FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ? AND column_name = ?"
+    return found is not None and bool(db.rows(query, found.groups()))
 
 
 def _statements(text: str) -> list[str]:

@@ -6,23 +6,28 @@ An answer that was lost is looked up before anything else happens: the row eithe
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, Protocol
 
-from core.digest import Digest
-from core.errors import BlockedError, DamagedError, OutcomeUnknownError
-from core.ledger import Lease, Part, Pointer, TableState, WeekTable, as_kept, in_milliseconds
-from core.moves import Move, State, Unit
-from core.tiers import Tier
+from core.errors import BlockedError, OutcomeUnknownError
+from core.ledger import FrozenFile, Lease, Part, Pointer, Run, Verdict, WeekTable, as_kept, in_milliseconds
+from core.moves import Unit
+from stores import ledger_rows
 from stores.cassandra import Database, Level
+from stores.ledger_rows import (
+    NEVER,
+    frozen_of,
+    part_of,
+    pointer_of,
+    run_of,
+    table_of,
+    unit_facts,
+    unit_of,
+    utc,
+    verdict_of,
+)
 
 _SERIAL_READS = 3
-Word = TypeVar("Word", bound=StrEnum)
-NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-_UNIT = "week, slice, source, sink, state, epoch, revision, shards, route, commits, settled, sealed_at, switched_at"
-_PART = "shard, epoch, path, rows, bytes, digest, sha256, verified"
-_POINTER = "shards, shard, path, version, rows, bytes, sha256, digest"
 
 
 class Ledger(Protocol):
@@ -45,6 +50,14 @@ class Ledger(Protocol):
     def put_part(self, part: Part) -> bool: ...
     def pointers(self, week: int, slice_: int) -> list[Pointer]: ...
     def advance(self, pointer: Pointer) -> bool: ...
+    def retire(self, pointer: Pointer, version: int) -> bool: ...
+    def runs(self, week: int, slice_: int) -> list[Run]: ...
+    def add_run(self, run: Run) -> bool: ...
+    def fold_run(self, run: Run) -> bool: ...
+    def frozen(self, week: int, slice_: int) -> list[FrozenFile]: ...
+    def put_frozen(self, file: FrozenFile) -> bool: ...
+    def verdict(self, week: int, slice_: int) -> Verdict | None: ...
+    def put_verdict(self, verdict: Verdict) -> None: ...
     def tables(self) -> list[WeekTable]: ...
     def put_table(self, old: WeekTable | None, new: WeekTable) -> bool: ...
 
@@ -86,37 +99,36 @@ class CqlLedger:
         )
 
     def units(self) -> list[Unit]:
-        return [
-            self._unit(row) for row in self._rows(f"SELECT {_UNIT} FROM {{meta}}.moves WHERE region = ?", self.region)
-        ]
+        query = f"SELECT {ledger_rows.UNIT} FROM {{meta}}.moves WHERE region = ?"
+        return [unit_of(self.region, row) for row in self._rows(query, self.region)]
 
     def unit(self, week: int, slice_: int) -> Unit | None:
-        query = f"SELECT {_UNIT} FROM {{meta}}.moves WHERE region = ? AND week = ? AND slice = ?"
+        query = f"SELECT {ledger_rows.UNIT} FROM {{meta}}.moves WHERE region = ? AND week = ? AND slice = ?"
         rows = self._rows(query, self.region, week, slice_)
-        return self._unit(rows[0]) if rows else None
+        return unit_of(self.region, rows[0]) if rows else None
 
     def create(self, unit: Unit) -> bool:
-        query = f"INSERT INTO {{meta}}.moves (region, {_UNIT}) VALUES ({_marks(14)}) IF NOT EXISTS"
+        query = f"INSERT INTO {{meta}}.moves (region, {ledger_rows.UNIT}) VALUES ({_marks(15)}) IF NOT EXISTS"
         return self._settled(
-            lambda: self._cas(query, self.region, unit.week, unit.slice, *_facts(unit)),
+            lambda: self._cas(query, self.region, unit.week, unit.slice, *unit_facts(unit)),
             lambda: self.unit(unit.week, unit.slice) == as_kept(unit),
         )
 
     def change(self, old: Unit, new: Unit) -> bool:
         """Applied only to the revision that `old` is."""
-        names = _UNIT.split(", ")[2:]
+        names = ledger_rows.UNIT.split(", ")[2:]
         query = (
             f"UPDATE {{meta}}.moves SET {', '.join(f'{name} = ?' for name in names)} "
             "WHERE region = ? AND week = ? AND slice = ? IF revision = ?"
         )
         return self._settled(
-            lambda: self._cas(query, *_facts(new), self.region, old.week, old.slice, old.revision),
+            lambda: self._cas(query, *unit_facts(new), self.region, old.week, old.slice, old.revision),
             lambda: self.unit(old.week, old.slice) == as_kept(new),
         )
 
     def lease(self, name: str) -> Lease | None:
         rows = self._rows("SELECT holder, epoch, expires_at FROM {meta}.leases WHERE name = ?", name)
-        return Lease(name, rows[0][0], rows[0][1], _utc(rows[0][2]) or NEVER) if rows else None
+        return Lease(name, rows[0][0], rows[0][1], utc(rows[0][2]) or NEVER) if rows else None
 
     def take_lease(self, name: str, holder: str, now: datetime, length: timedelta) -> Lease | None:
         """None while another holds it. Each taking has an epoch one higher than the last."""
@@ -139,13 +151,11 @@ class CqlLedger:
 
     def parts(self, unit: Unit) -> list[Part]:
         """Those of the unit's present move, by shard."""
-        query = f"SELECT {_PART} FROM {{meta}}.move_parts WHERE region = ? AND week = ? AND slice = ? AND source = ?"
+        where = "region = ? AND week = ? AND slice = ? AND source = ?"
+        query = f"SELECT {ledger_rows.PART} FROM {{meta}}.move_parts WHERE {where}"
         rows = self._rows(query, self.region, unit.week, unit.slice, unit.move.source)
-        return [
-            Part(*unit.key, unit.move.source, shard, epoch, _digest(count, total), path, size, sha, verified)
-            for shard, epoch, path, count, size, total, sha, verified in rows
-            if path is not None  # else only its place was taken; what belongs there never came
-        ]
+        # Where there is no path only a place was taken; what belongs there never came.
+        return [part_of(unit, row) for row in rows if row[2] is not None]
 
     def put_part(self, part: Part) -> bool:
         """False when a newer epoch has written it: an older one never replaces it."""
@@ -168,13 +178,10 @@ class CqlLedger:
         )
 
     def pointers(self, week: int, slice_: int) -> list[Pointer]:
-        query = f"SELECT {_POINTER} FROM {{meta}}.pointers WHERE region = ? AND week = ? AND slice = ?"
+        query = f"SELECT {ledger_rows.POINTER} FROM {{meta}}.pointers WHERE region = ? AND week = ? AND slice = ?"
         rows = self._rows(query, self.region, week, slice_)
-        return [
-            Pointer(week, slice_, shards, shard, path, version, _digest(count, total), size, sha)
-            for shards, shard, path, version, count, size, sha, total in rows
-            if path is not None
-        ]
+        # Where there is no path only a place was taken, or its file was retired.
+        return [pointer_of(week, slice_, row) for row in rows if row[2]]
 
     def advance(self, pointer: Pointer) -> bool:
         """Only to a newer version of the table; the same again is done already."""
@@ -197,12 +204,92 @@ class CqlLedger:
             lambda: pointer in self.pointers(pointer.week, pointer.slice),
         )
 
+    def retire(self, pointer: Pointer, version: int) -> bool:
+        """No file is to be read there from this version of the table on; only forward, as `advance`."""
+        key = (self.region, pointer.week, pointer.slice, pointer.shards, pointer.shard)
+        return self._settled(
+            lambda: self._cas(
+                "UPDATE {meta}.pointers SET path = '', version = ?, rows = 0, bytes = 0, sha256 = '', digest = '0' "
+                "WHERE region = ? AND week = ? AND slice = ? AND shards = ? AND shard = ? IF version < ?",
+                version,
+                *key,
+                version,
+            ),
+            lambda: pointer not in self.pointers(pointer.week, pointer.slice),
+        )
+
+    def runs(self, week: int, slice_: int) -> list[Run]:
+        """Folded ones too, by name."""
+        query = f"SELECT {ledger_rows.RUN} FROM {{meta}}.runs WHERE region = ? AND week = ? AND slice = ?"
+        return [run_of(week, slice_, row) for row in self._rows(query, self.region, week, slice_)]
+
+    def add_run(self, run: Run) -> bool:
+        """False when a run of that name is known with other facts; one that is folded already stands as it is."""
+        query = (
+            f"INSERT INTO {{meta}}.runs (region, week, slice, {ledger_rows.RUN}) "
+            f"VALUES ({_marks(9)}, false) IF NOT EXISTS"
+        )
+        facts = (run.path, run.digest.rows, run.size_bytes, run.sha256, str(run.digest))
+        return self._settled(
+            lambda: self._cas(query, self.region, run.week, run.slice, run.name, *facts),
+            lambda: run in [replace(known, folded=run.folded) for known in self.runs(run.week, run.slice)],
+        )
+
+    def fold_run(self, run: Run) -> bool:
+        query = (
+            "UPDATE {meta}.runs SET folded = true WHERE region = ? AND week = ? AND slice = ? AND name = ? IF EXISTS"
+        )
+        return self._settled(lambda: self._cas(query, self.region, run.week, run.slice, run.name), lambda: False)
+
+    def frozen(self, week: int, slice_: int) -> list[FrozenFile]:
+        """By generation and shard."""
+        query = f"SELECT {ledger_rows.FROZEN} FROM {{meta}}.frozen WHERE region = ? AND week = ? AND slice = ?"
+        rows = self._rows(query, self.region, week, slice_)
+        return [frozen_of(week, slice_, row) for row in rows if row[4] is not None]
+
+    def put_frozen(self, file: FrozenFile) -> bool:
+        """False when a newer epoch has written it: an older one never replaces it."""
+        key = (self.region, file.week, file.slice, file.generation, file.shard)
+        self._once(
+            "INSERT INTO {meta}.frozen (region, week, slice, generation, shard, epoch) VALUES (?, ?, ?, ?, ?, 0) "
+            "IF NOT EXISTS",
+            *key,
+        )
+        facts = (file.epoch, file.shards, file.path, file.digest.rows, file.size_bytes, file.sha256, str(file.digest))
+        return self._settled(
+            lambda: self._cas(
+                "UPDATE {meta}.frozen SET epoch = ?, shards = ?, path = ?, rows = ?, bytes = ?, sha256 = ?, "
+                "digest = ?, storage_class = ?, frozen_at = ? "
+                "WHERE region = ? AND week = ? AND slice = ? AND generation = ? AND shard = ? IF epoch <= ?",
+                *facts,
+                file.storage_class,
+                file.frozen_at,
+                *key,
+                file.epoch,
+            ),
+            lambda: False,
+        )
+
+    def verdict(self, week: int, slice_: int) -> Verdict | None:
+        query = f"SELECT {ledger_rows.VERDICT} FROM {{meta}}.verdicts WHERE region = ? AND week = ? AND slice = ?"
+        rows = self._rows(query, self.region, week, slice_)
+        return verdict_of(week, slice_, rows[0]) if rows and rows[0][0] is not None else None
+
+    def put_verdict(self, verdict: Verdict) -> None:
+        """The last one stands; it names the files that it is about."""
+        where = (self.region, verdict.week, verdict.slice)
+        self._once("INSERT INTO {meta}.verdicts (region, week, slice) VALUES (?, ?, ?) IF NOT EXISTS", *where)
+        facts = (verdict.files, verdict.suite, verdict.passed, "\n".join(verdict.failed), verdict.judged_at)
+        self._once(
+            "UPDATE {meta}.verdicts SET files = ?, suite = ?, passed = ?, failed = ?, judged_at = ? "
+            "WHERE region = ? AND week = ? AND slice = ? IF EXISTS",
+            *facts,
+            *where,
+        )
+
     def tables(self) -> list[WeekTable]:
-        rows = self._rows("SELECT week, tier, generation, state FROM {meta}.weeks WHERE region = ?", self.region)
-        return [
-            WeekTable(self.region, week, _word(Tier, tier), number, _word(TableState, state))
-            for week, tier, number, state in rows
-        ]
+        query = f"SELECT {ledger_rows.TABLE} FROM {{meta}}.weeks WHERE region = ?"
+        return [table_of(self.region, row) for row in self._rows(query, self.region)]
 
     def put_table(self, old: WeekTable | None, new: WeekTable) -> bool:
         key = (self.region, new.week, new.tier)
@@ -260,40 +347,6 @@ class CqlLedger:
         )
         return new if won else None
 
-    def _unit(self, row: tuple[Any, ...]) -> Unit:
-        week, slice_, source, sink, state, epoch, revision, shards, route, commits, settled, sealed_at, switched_at = (
-            row
-        )
-        move = Move(_word(Tier, source), _word(Tier, sink))
-        numbers = (epoch, revision, shards, route, commits)
-        return Unit(
-            self.region, week, slice_, move, _word(State, state), *numbers, settled, _utc(sealed_at), _utc(switched_at)
-        )
-
-
-def _facts(unit: Unit) -> tuple[Any, ...]:
-    numbers = (unit.epoch, unit.revision, unit.shards, unit.route, unit.commits)
-    return unit.move.source, unit.move.sink, unit.state, *numbers, unit.settled, unit.sealed_at, unit.switched_at
-
-
-def _word(kind: type[Word], word: str) -> Word:
-    """DamagedError for one that is none of ours: to guess what it means could drop what must stay."""
-    try:
-        return kind(word)
-    except ValueError as fault:
-        raise DamagedError(
-            f"the ledger says {word!r} where a {kind.__name__} belongs",
-            "find out who wrote it, set the row right, and run the same command again; nothing was changed",
-        ) from fault
-
 
 def _marks(count: int) -> str:
     return ", ".join("?" * count)
-
-
-def _digest(rows: int | None, total: str | None) -> Digest:
-    return Digest(rows or 0, int(total or "0", 16))
-
-
-def _utc(value: datetime | None) -> datetime | None:
-    return value.replace(tzinfo=UTC) if value else None

@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from core.ledger import Lease, Part, Pointer, WeekTable, as_kept, in_milliseconds
+from core.ledger import FrozenFile, Lease, Part, Pointer, Run, Verdict, WeekTable, as_kept, in_milliseconds
 from core.moves import Unit
 from core.tiers import Tier
 
@@ -25,6 +25,9 @@ class MemoryLedger:
     _leases: dict[str, Lease] = field(default_factory=dict)
     _parts: dict[_Shard, Part] = field(default_factory=dict)
     _pointers: dict[_Place, Pointer] = field(default_factory=dict)
+    _runs: dict[tuple[int, int, str], Run] = field(default_factory=dict)
+    _frozen: dict[_Place, FrozenFile] = field(default_factory=dict)
+    _verdicts: dict[tuple[int, int], Verdict] = field(default_factory=dict)
     _tables: dict[tuple[int, Tier], WeekTable] = field(default_factory=dict)
 
     def route(self) -> int:
@@ -101,7 +104,8 @@ class MemoryLedger:
 
     def pointers(self, week: int, slice_: int) -> list[Pointer]:
         with self._lock:
-            return [self._pointers[key] for key in sorted(self._pointers) if key[:2] == (week, slice_)]
+            found = [self._pointers[key] for key in sorted(self._pointers) if key[:2] == (week, slice_)]
+            return [pointer for pointer in found if pointer.path]
 
     def advance(self, pointer: Pointer) -> bool:
         """Only to a newer version of the table; the same again is done already."""
@@ -111,6 +115,57 @@ class MemoryLedger:
             if known is None or known.version < pointer.version:
                 self._pointers[key] = pointer
             return self._pointers[key] == pointer
+
+    def retire(self, pointer: Pointer, version: int) -> bool:
+        """No file is to be read there from this version of the table on; only forward, as `advance`."""
+        key = (pointer.week, pointer.slice, pointer.shards, pointer.shard)
+        with self._lock:
+            known = self._pointers[key]
+            if known.version < version:
+                self._pointers[key] = replace(known, path="", version=version)
+            return self._pointers[key] != pointer
+
+    def runs(self, week: int, slice_: int) -> list[Run]:
+        """Folded ones too, by name."""
+        with self._lock:
+            return [self._runs[key] for key in sorted(self._runs) if key[:2] == (week, slice_)]
+
+    def add_run(self, run: Run) -> bool:
+        """False when a run of that name is known with other facts; one that is folded already stands as it is."""
+        with self._lock:
+            known = self._runs.setdefault((run.week, run.slice, run.name), replace(run, folded=False))
+            return replace(known, folded=run.folded) == run
+
+    def fold_run(self, run: Run) -> bool:
+        key = (run.week, run.slice, run.name)
+        with self._lock:
+            if key in self._runs:
+                self._runs[key] = replace(self._runs[key], folded=True)
+            return key in self._runs
+
+    def frozen(self, week: int, slice_: int) -> list[FrozenFile]:
+        """By generation and shard."""
+        with self._lock:
+            return [self._frozen[key] for key in sorted(self._frozen) if key[:2] == (week, slice_)]
+
+    def put_frozen(self, file: FrozenFile) -> bool:
+        """False when a newer epoch has written it: an older one never replaces it."""
+        key = (file.week, file.slice, file.generation, file.shard)
+        with self._lock:
+            known = self._frozen.get(key)
+            if known and known.epoch > file.epoch:
+                return False
+            self._frozen[key] = replace(file, frozen_at=in_milliseconds(file.frozen_at))
+            return True
+
+    def verdict(self, week: int, slice_: int) -> Verdict | None:
+        return self._verdicts.get((week, slice_))
+
+    def put_verdict(self, verdict: Verdict) -> None:
+        """The last one stands; it names the files that it is about."""
+        with self._lock:
+            kept = replace(verdict, judged_at=in_milliseconds(verdict.judged_at))
+            self._verdicts[verdict.week, verdict.slice] = kept
 
     def tables(self) -> list[WeekTable]:
         with self._lock:

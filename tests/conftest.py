@@ -129,7 +129,7 @@ def bucket(config: Settings, region: str) -> Path:
 
 def remove(config: Settings, region: str) -> None:
     with connected(config) as db:
-        for suffix in ("hot", "warm", "meta"):
+        for suffix in ("hot", "warm", "meta", "vault"):
             db.hot.ddl(f"DROP KEYSPACE IF EXISTS {region}_{suffix}")
     admin = AdminClient({"bootstrap.servers": config.kafka.bootstrap})
     names = [*topics.message_topics(region), topics.dead_letter_topic(region)]

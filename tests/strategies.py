@@ -162,4 +162,5 @@ units = st.builds(
     route=st.integers(0, 9),
     settled=st.booleans(),
     switched_at=st.none() | instants,
+    generation=st.integers(0, 2),
 )

@@ -11,7 +11,7 @@ import pytest
 
 from core.digest import Digest
 from core.errors import BlockedError, OutcomeUnknownError
-from core.ledger import Lease, Part, Pointer, TableState, WeekTable
+from core.ledger import FrozenFile, Lease, Part, Pointer, Run, TableState, Verdict, WeekTable
 from core.moves import HOT_WARM, WARM_COLD, State, Unit
 from core.settings import Settings
 from core.tiers import Tier
@@ -100,7 +100,7 @@ def test_many_beginnings_agree(ledger: Ledger) -> None:
 
 
 def test_a_unit_comes_back_as_it_was_made(ledger: Ledger, week: int) -> None:
-    unit = Unit(ledger.region, week, 3, WARM_COLD, State.SWITCHED, 7, 9, 16, 5, 2, True, NOW, NOW + MINUTE)
+    unit = Unit(ledger.region, week, 3, WARM_COLD, State.SWITCHED, 7, 9, 16, 5, 2, True, NOW, NOW + MINUTE, 2)
     assert ledger.unit(week, 3) is None
     assert ledger.create(unit)
     assert ledger.unit(week, 3) == unit
@@ -442,3 +442,71 @@ def test_a_renewal_that_the_taker_has_not_seen_stands(databases: Databases, regi
     taker = CqlLedger(cast(Database, between), region)
     assert taker.take_lease(name, "other", NOW + MINUTE, MINUTE) is None
     assert ledger.lease(name) == replace(lease, expires_at=NOW + 2 * MINUTE)
+
+
+def test_a_retired_pointer_leads_nowhere_until_a_newer_one(ledger: Ledger, week: int) -> None:
+    first, other = pointer(week, 4), pointer(week, 4, shard=1)
+    assert ledger.advance(first)
+    assert ledger.advance(other)
+    assert ledger.retire(first, 6)
+    assert ledger.retire(first, 6), "the same again is done already"
+    assert ledger.pointers(week, 0) == [other]
+    assert not ledger.advance(pointer(week, 5, path="late"))
+    assert not ledger.retire(other, 4), "never at its own version"
+    assert ledger.advance(pointer(week, 7, path="b"))
+    assert ledger.pointers(week, 0) == [pointer(week, 7, path="b"), other]
+
+
+# Runs, frozen objects, verdicts
+
+
+def run(week: int, name: str = "r", rows: int = 3) -> Run:
+    return Run(week, 0, name, f"runs/{name}", Digest(rows, 4), 10, "ab")
+
+
+def test_a_run_is_known_once_and_for_good(ledger: Ledger, week: int) -> None:
+    assert ledger.runs(week, 0) == []
+    assert ledger.add_run(run(week))
+    assert ledger.add_run(run(week))
+    assert not ledger.add_run(run(week, rows=4)), "another file of the same name"
+    assert ledger.add_run(run(week, "q"))
+    assert ledger.runs(week, 0) == [run(week, "q"), run(week)]
+
+
+def test_a_folded_run_stays_folded(ledger: Ledger, week: int) -> None:
+    ledger.add_run(run(week))
+    assert ledger.fold_run(run(week))
+    assert ledger.fold_run(run(week))
+    assert ledger.add_run(run(week)), "the same file again is no news"
+    assert ledger.runs(week, 0) == [replace(run(week), folded=True)]
+    assert not ledger.fold_run(run(week, "unknown"))
+    assert len(ledger.runs(week, 0)) == 1
+
+
+def frozen(week: int, epoch: int, generation: int = 0, shard: int = 0) -> FrozenFile:
+    path = f"frozen/{generation}/{shard}/{epoch}"
+    return FrozenFile(week, 0, generation, shard, epoch, 2, path, Digest(3, 4), 10, "ab", "GLACIER", NOW)
+
+
+def test_a_frozen_object_is_replaced_only_by_one_of_a_newer_epoch(ledger: Ledger, week: int) -> None:
+    assert ledger.put_frozen(frozen(week, 4))
+    assert ledger.put_frozen(frozen(week, 5))
+    assert not ledger.put_frozen(frozen(week, 4))
+    assert ledger.put_frozen(frozen(week, 5)), "the same again is done already"
+    assert ledger.frozen(week, 0) == [frozen(week, 5)]
+
+
+def test_frozen_objects_come_by_generation_and_shard(ledger: Ledger, week: int) -> None:
+    wanted = [frozen(week, 1, generation, shard) for generation in (0, 1) for shard in (0, 1)]
+    assert [ledger.put_frozen(file) for file in reversed(wanted)] == [True] * 4
+    assert ledger.frozen(week, 0) == wanted
+
+
+def test_the_last_verdict_stands(ledger: Ledger, week: int) -> None:
+    assert ledger.verdict(week, 0) is None
+    good = Verdict(week, 0, "files", "suite", True, (), NOW + timedelta(microseconds=1234))
+    bad = Verdict(week, 0, "other files", "suite", False, ("a rule", "another rule"), NOW)
+    ledger.put_verdict(good)
+    assert ledger.verdict(week, 0) == replace(good, judged_at=NOW + timedelta(microseconds=1000))
+    ledger.put_verdict(bad)
+    assert ledger.verdict(week, 0) == bad

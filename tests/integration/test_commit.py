@@ -25,20 +25,18 @@ from core.settings import Secret
 from lakehouse import commit as committing
 from lakehouse.coldfile import read_cold_file
 from lakehouse.commit import (
-    TABLE_SCHEMA,
     PartFile,
     SourceChangedError,
     StaleCommitError,
-    TableRef,
     checkpoint,
     commit,
     create_table,
     latest_version,
     live_files,
-    messages_table,
     transaction_version,
 )
 from lakehouse.paths import data_path
+from lakehouse.tables import MESSAGES, TableRef, messages_table
 from lakehouse.writer import ColdFile, write_cold_file
 from schemas.tables import CANONICAL
 from stores.buckets import open_objects
@@ -105,7 +103,7 @@ def written(table: TableRef, shard: int, attempt: str, batch: pa.RecordBatch, ep
 def part(table: TableRef, shard: int = 0, *replaces: str, batch: pa.RecordBatch | None = None) -> PartFile:
     attempt = secrets.token_hex(8)
     file = written(table, shard, attempt, rows() if batch is None else batch)
-    return PartFile(data_path(WEEK, shard, 1, attempt), file.size_bytes, file.rows, WEEK, shard, replaces)
+    return PartFile(data_path(WEEK, shard, 1, attempt), file.size_bytes, file.rows, (WEEK, shard), replaces)
 
 
 def commit_one(table: TableRef, number: int, *parts: PartFile, attempt: str = "") -> int:
@@ -140,9 +138,24 @@ def test_files_are_added_then_replaced(table: TableRef) -> None:
     live = live_files(table)
     assert set(live) == {second.path, other.path}
     found = live[second.path]
-    assert (found.size_bytes, found.rows, found.week, found.shard) == (second.size_bytes, 2, WEEK, 0)
+    assert (found.size_bytes, found.rows, found.place) == (second.size_bytes, 2, (WEEK, 0))
     assert live_files(table, WEEK + 1) == {}
     assert transaction_version(table, UNIT) == 2
+
+
+def test_a_file_may_go_without_one_in_its_place(table: TableRef) -> None:
+    first, other = part(table, 0), part(table, 1)
+    commit_one(table, 1, first, other)
+
+    def remove(number: int, *paths: str) -> int:
+        return commit(table, [], app_id=UNIT, number=number, attempt_id="away", now=NOW, removes=paths)
+
+    assert [remove(2, first.path), remove(2, first.path)] == [2, 2]
+    assert set(live_files(table)) == {other.path}
+    with pytest.raises(SourceChangedError, match="not live any more"):
+        remove(3, first.path)
+    with pytest.raises(RefusedError, match="one new file"):
+        remove(3)
 
 
 def test_more_shards_take_the_place_of_fewer(table: TableRef) -> None:
@@ -265,8 +278,8 @@ def test_the_same_attempt_twice_at_once_commits_once(table: TableRef, monkeypatc
 
 def test_what_was_not_written_is_not_committed(table: TableRef) -> None:
     real = part(table)
-    ghost = PartFile(data_path(WEEK, 0, 1, "ghost"), 10, 1, WEEK, 0)
-    short = PartFile(real.path, real.size_bytes - 1, real.rows, WEEK, 0)
+    ghost = PartFile(data_path(WEEK, 0, 1, "ghost"), 10, 1, (WEEK, 0))
+    short = PartFile(real.path, real.size_bytes - 1, real.rows, (WEEK, 0))
     for wrong in (ghost, short):
         with pytest.raises(RefusedError, match="data file"):
             commit_one(table, 1, wrong)
@@ -275,8 +288,8 @@ def test_what_was_not_written_is_not_committed(table: TableRef) -> None:
 
 def test_a_commit_touches_each_place_once(table: TableRef) -> None:
     one, two = part(table), part(table)
-    stray = PartFile(one.path, one.size_bytes, one.rows, WEEK, 1)
-    itself = PartFile(one.path, one.size_bytes, one.rows, WEEK, 0, (one.path,))
+    stray = PartFile(one.path, one.size_bytes, one.rows, (WEEK, 1))
+    itself = PartFile(one.path, one.size_bytes, one.rows, (WEEK, 0), (one.path,))
     for wrong in ([one, two], [stray], [itself], []):
         with pytest.raises(RefusedError, match="one new file for each"):
             commit(table, wrong, app_id=UNIT, number=1, attempt_id="a", now=NOW)
@@ -320,7 +333,8 @@ WORKER = """
 import json, sys
 from datetime import UTC, datetime
 from core.settings import Objects, Secret
-from lakehouse.commit import PartFile, SourceChangedError, commit, messages_table
+from lakehouse.commit import PartFile, SourceChangedError, commit
+from lakehouse.tables import messages_table
 from stores.buckets import open_objects
 given = json.loads(sys.stdin.readline())
 store = Objects(given["url"], given["endpoint"], given["region"], given["access_key"], Secret(given["secret"]))
@@ -328,7 +342,7 @@ table = messages_table(open_objects(store, "us"), store, "us", 0)
 print("ready", flush=True)
 for line in sys.stdin:
     turn = json.loads(line)
-    part = PartFile(**turn["part"] | {"replaces": tuple(turn["part"]["replaces"])})
+    part = PartFile(**turn["part"] | {name: tuple(turn["part"][name]) for name in ("place", "replaces")})
     try:
         now = datetime(2026, 11, 1, tzinfo=UTC)
         version = commit(table, [part], app_id=turn["app_id"], number=turn["number"], attempt_id=part.path, now=now)
@@ -411,7 +425,7 @@ def test_every_engine_reads_the_same_rows(table: TableRef, store: ObjectSettings
     assert told is not None
     assert pa.Table.from_batches(list(read_cold_file(table.objects, key, told.sha256))).to_pylist() == expected
     through_delta_rs = pa.table(DeltaTable(table.uri, storage_options=table.options).scan())
-    scanned = through_delta_rs.select(TABLE_SCHEMA.names).cast(TABLE_SCHEMA).sort_by("conversation_id")
+    scanned = through_delta_rs.select(MESSAGES.names).cast(MESSAGES).sort_by("conversation_id")
     placed = [row | {"week": WEEK, "shard": 0} for row in expected]
     assert scanned.to_pylist() == placed
     assert through_duckdb(table, store).to_pylist() == placed

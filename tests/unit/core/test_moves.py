@@ -21,10 +21,13 @@ from core.moves import (
     Target,
     Unit,
     born_cold,
+    frozen_generations,
     is_due,
     readers,
+    reroutes,
     shards_for,
     why_not_drop,
+    why_not_fold,
     writers,
 )
 from core.settings import Tiers
@@ -91,7 +94,7 @@ H, W, C, F = Tier.HOT, Tier.WARM, Tier.COLD, Tier.FROZEN
         (WARM_COLD, State.DROPPED, Target.LANE, (C,), C),
         (COLD_FROZEN, State.OPEN, Target.LANE, (C,), C),
         *[(COLD_FROZEN, state, Target.LANE, (C,), C) for state in UNDER_WAY],
-        (COLD_FROZEN, State.SWITCHED, Target.LANE, (C, F), F),
+        (COLD_FROZEN, State.SWITCHED, Target.LANE, (C,), C),
         (COLD_FROZEN, State.DROPPED, Target.LANE, (F,), F),
     ],
 )
@@ -102,6 +105,55 @@ def test_who_writes_and_reads_where(
     assert writers(unit) is writes
     assert readers(unit) == reads
     assert unit.tier is tier
+
+
+@pytest.mark.parametrize("state", [State.OPEN, *UNDER_WAY, State.SWITCHED])
+def test_a_supplement_is_read_before_what_is_frozen(state: State) -> None:
+    unit = replace(UNIT, move=COLD_FROZEN, state=state, generation=2)
+    assert (writers(unit), readers(unit), unit.tier) == (Target.LANE, (C, F), F)
+    assert list(frozen_generations(unit)) == [0, 1]
+
+
+def test_a_frozen_unit_is_supplemented_and_frozen_again() -> None:
+    done = Unit("us", WEEK, 0, COLD_FROZEN, State.DROPPED, 5, 9, 4, 3, 1, True, END, END)
+    assert list(frozen_generations(done)) == [0]
+    again = done.supplemented()
+    assert again == Unit("us", WEEK, 0, COLD_FROZEN, State.OPEN, 5, 10, 4, 3, 1, generation=1)
+    assert list(frozen_generations(again)) == [0]
+    assert list(frozen_generations(replace(again, state=State.DROPPED))) == [0, 1]
+    for unit in (again, replace(done, move=WARM_COLD), replace(done, state=State.SWITCHED)):
+        with pytest.raises(RefusedError, match="not frozen"):
+            unit.supplemented()
+
+
+def test_what_is_not_frozen_has_no_frozen_files() -> None:
+    for move, state in product(MOVES, State):
+        is_frozen = (move, state) == (COLD_FROZEN, State.DROPPED)
+        assert list(frozen_generations(replace(UNIT, move=move, state=state))) == [0] * is_frozen
+
+
+@pytest.mark.parametrize(
+    ("move", "state", "why"),
+    [
+        *[(HOT_WARM, state, "not lie in cold") for state in State],
+        *[(WARM_COLD, state, "not lie in cold") for state in (State.OPEN, *UNDER_WAY)],
+        (WARM_COLD, State.SWITCHED, "is switched"),
+        (WARM_COLD, State.DROPPED, None),
+        (COLD_FROZEN, State.OPEN, None),
+        *[(COLD_FROZEN, state, f"is {state}") for state in (*UNDER_WAY, State.SWITCHED)],
+        (COLD_FROZEN, State.DROPPED, None),
+    ],
+)
+def test_a_fold_waits_for_a_move(move: Move, state: State, why: str | None) -> None:
+    found = why_not_fold(replace(UNIT, move=move, state=state))
+    assert found is None if why is None else found is not None and why in found
+
+
+def test_only_a_table_s_writers_are_rerouted() -> None:
+    """What `reroutes` says is what `writers` does, over all steps of a move."""
+    for move in MOVES:
+        targets = {writers(replace(UNIT, move=move, state=state)) for state in State}
+        assert reroutes(move) is (len(targets) > 1)
 
 
 def following(unit: Unit) -> Iterator[Unit]:

@@ -5,7 +5,7 @@ import pytest
 from core.errors import RefusedError
 from core.settings import Objects as ObjectSettings
 from core.settings import Secret
-from lakehouse.paths import data_key, data_path, index_key, storage_options, table_root, table_uri
+from lakehouse.paths import data_key, data_path, frozen_key, index_key, storage_options, table_root, table_uri
 
 DIRECTORY = ObjectSettings(url="file:/data")
 S3 = ObjectSettings(
@@ -24,13 +24,19 @@ def test_a_data_file_and_its_index() -> None:
     assert index_key(key) == "index/messages/s003/week=2913/shard=00017/00000042-0af.arrow"
 
 
+def test_a_frozen_object_lies_outside_of_every_table() -> None:
+    key = frozen_key(3, 2913, 1, 17, 42, "0af")
+    assert key == "frozen/messages/s003/week=2913/shard=00017/001-00000042-0af.parquet"
+    assert index_key(key) == "index/frozen/messages/s003/week=2913/shard=00017/001-00000042-0af.arrow"
+
+
 @pytest.mark.parametrize("attempt", ["", "../x", "A", "a/b", "a" * 41])
 def test_an_attempt_cannot_leave_its_folder(attempt: str) -> None:
     with pytest.raises(RefusedError):
         data_path(1, 1, 1, attempt)
 
 
-@pytest.mark.parametrize("key", ["frozen/x.parquet", "lake/messages/s000/_delta_log/0.json"])
+@pytest.mark.parametrize("key", ["downloads/x.parquet", "lake/messages/s000/_delta_log/0.json"])
 def test_only_data_files_have_an_index(key: str) -> None:
     with pytest.raises(RefusedError):
         index_key(key)
