@@ -39,7 +39,7 @@ def test_no_secret_reaches_a_plan(tmp_path: Path) -> None:
 def test_acknowledged_means_on_disk_and_dropped_means_gone(tmp_path: Path) -> None:
     services.service("cassandra", Settings(state_dir=tmp_path), Java(tmp_path, 17), PORTS, False)
     yaml = (tmp_path / "run" / "conf" / "cassandra" / "cassandra.yaml").read_text()
-    assert "commitlog_sync: group\n" in yaml
+    assert "commitlog_sync: batch\n" in yaml
     assert "auto_snapshot: false\n" in yaml
     assert "rpc_address: 127.0.0.1\n" in yaml
 
