@@ -9,6 +9,10 @@
 Each carries what happened and what to do next, and neither ever holds a personal value.
 """
 
+import errno
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
 
 class FirnError(Exception):
     exit_code = 1
@@ -40,3 +44,12 @@ class DamagedError(FirnError):
 
 class OutcomeUnknownError(FirnError):
     exit_code = 5
+
+
+def no_space(fault: OSError, where: str) -> BlockedError | None:
+    """A full disk as an error of ours; None for any other fault."""
+    if fault.errno not in _NO_SPACE:
+        return None
+    return BlockedError(
+        f"no space is left on the disk of {where}", "free some, then run the same command again; nothing was lost"
+    )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from core import settings, weeks
-from core.errors import FirnError, RefusedError
+from core.errors import FirnError, RefusedError, no_space
 from core.moves import Unit
 
 Say = Callable[[str], None]
@@ -74,8 +74,16 @@ def finish(work: Callable[[], Mapping[str, Any]]) -> int:
     try:
         result = work()
     except FirnError as fault:
-        print(f"{type(fault).__name__}: {fault}", file=sys.stderr, flush=True)
-        print(json.dumps(fault.as_data()), flush=True)
-        return fault.exit_code
+        return _failed(fault)
+    except OSError as fault:
+        if full := no_space(fault, "this machine"):
+            return _failed(full)
+        raise
     print(json.dumps(result), flush=True)
     return 0
+
+
+def _failed(fault: FirnError) -> int:
+    print(f"{type(fault).__name__}: {fault}", file=sys.stderr, flush=True)
+    print(json.dumps(fault.as_data()), flush=True)
+    return fault.exit_code

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pyspark.sql import SparkSession
 
 from core import settings
-from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError, RefusedError
+from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError, RefusedError, no_space
 from lakehouse.site import Site, opened
 
 T = TypeVar("T")
@@ -106,6 +106,10 @@ def _outcome(work: Callable[[Site, T], R], site: Site, item: T) -> R | Failure:
         return work(site, item)
     except FirnError as fault:
         return _failure(fault)
+    except OSError as fault:
+        if full := no_space(fault, "a task"):
+            return _failure(full)
+        raise
 
 
 def _failure(fault: FirnError) -> Failure:

@@ -1,17 +1,23 @@
 """Opens the one bucket of a region, and makes sure that it is ours before a byte is written."""
 
+from datetime import datetime
+
 from core.errors import RefusedError
 from core.settings import Objects as ObjectSettings
-from stores.directory import DirectoryObjects
+from stores.directory import DirectoryObjects, real_time
 from stores.objects import MARKER_KEY, AlreadyExistsError, NotFoundError, Objects, place
 from stores.s3 import S3Objects, connect, ensure_bucket
 
 
-def open_objects(settings: ObjectSettings, region: str) -> Objects:
-    """Makes a missing bucket, claims an empty one; RefusedError if it is another's or another region's."""
+def open_objects(settings: ObjectSettings, region: str, now: datetime | None = None) -> Objects:
+    """Makes a missing bucket, claims an empty one; RefusedError if it is another's or another region's.
+
+    A `now` that is given becomes the clock of a directory store; S3 has its own, which nobody sets.
+    """
     where = place(settings, region)
     if where.directory is not None:
-        return claim(DirectoryObjects(where.directory), where.bucket, region)
+        clock = real_time if now is None else lambda: now
+        return claim(DirectoryObjects(where.directory, clock), where.bucket, region)
     client = connect(settings)
     ensure_bucket(client, where.bucket)
     return claim(S3Objects(client, where.bucket), where.bucket, region)

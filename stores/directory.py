@@ -2,7 +2,8 @@
 
 What is not in the bytes (storage class, SHA-256) is a user attribute of the file, set before the file appears under its
 key, so that data and attributes appear at once. A file that another engine wrote has none: its hash is taken when asked
-for, and its class is STANDARD.
+for, and its class is STANDARD. The restore that a frozen object was asked for is one more attribute, replaced whole, so
+that a killed process leaves the old one or the new.
 """
 
 import errno
@@ -10,14 +11,16 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
-from core.errors import RefusedError
+from core.archive import Speed
+from core.errors import RefusedError, no_space
+from stores import restores
 from stores.objects import (
     STANDARD,
     AlreadyExistsError,
@@ -35,27 +38,37 @@ from stores.objects import (
 
 _SHA256 = "user.firn.sha256"
 _STORAGE_CLASS = "user.firn.storage_class"
+_RESTORE = "user.firn.restore"
 _TEMPORARY = ".firn-temporary"
 _LOCK = ".firn-lock"
 _CHUNK_BYTES = 1024 * 1024
 
 
-class DirectoryObjects:
-    """One bucket in `directory`, made if it is missing; temporary files of dead writers are swept on opening."""
+def real_time() -> datetime:
+    return datetime.now(UTC)
 
-    def __init__(self, directory: Path) -> None:
+
+class DirectoryObjects:
+    """One bucket in `directory`, made if it is missing; temporary files of dead writers are swept on opening.
+
+    Restores are ready and expire by `clock`; `modified_at` is the file's own.
+    """
+
+    def __init__(self, directory: Path, clock: Callable[[], datetime] = real_time) -> None:
+        self._clock = clock
         self._root = directory.absolute()
         self._temporary = self._root / _TEMPORARY
         self._temporary.mkdir(parents=True, exist_ok=True)
         (self._root / _LOCK).touch()
         _sync_folder(self._root)
         _sync_folder(self._root.parent)
-        _require_attributes(self._temporary)
+        with self._writing() as probe:  # as any writer's, or another opener's sweep would take it away
+            _require_attributes(probe, self._root)
         self._sweep()
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(durable=True, checks_upload=False)
+        return Capabilities(durable=True, checks_upload=False, archives=True, delays=True, refreezes=True, attests=True)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, storage_class: str = STANDARD) -> ObjectInfo:
         with self._writing() as file:
@@ -73,6 +86,7 @@ class DirectoryObjects:
     def get(self, key: str, start: int | None = None, length: int | None = None) -> bytes:
         first, count = check_range(start, length)
         with self._reading(key) as file:
+            restores.check_readable(key, _storage_class(file), _asked(file), self._clock())
             if start is not None or length is not None:
                 file.seek(first)
                 return file.read() if count is None else file.read(count)
@@ -85,10 +99,24 @@ class DirectoryObjects:
         """For a file that another engine wrote this reads the whole file."""
         try:
             with self._reading(key) as file:
-                written = _attribute(file.fileno(), _SHA256)
-                return _info(key, file, written or hashlib.file_digest(file, "sha256").hexdigest())
+                return self._info(key, file, _sha256(file))
         except NotFoundError:
             return None
+
+    def attest(self, key: str) -> ObjectInfo | None:
+        """Reads the whole file, frozen or not: that it may not be read is a rule for others."""
+        try:
+            with self._reading(key) as file:
+                return self._info(key, file, hashlib.file_digest(file, "sha256").hexdigest())
+        except NotFoundError:
+            return None
+
+    def restore(self, key: str, speed: Speed, days: int) -> ObjectInfo:
+        with self._locked(fcntl.LOCK_EX), self._reading(key) as file:
+            asked = restores.ask(key, _storage_class(file), _asked(file), speed, days, self._clock())
+            os.setxattr(file.fileno(), _RESTORE, asked.as_text().encode())
+            os.fsync(file.fileno())
+            return self._info(key, file, _sha256(file))
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
         folder = prefix.rpartition("/")[0]
@@ -128,7 +156,7 @@ class DirectoryObjects:
 
     @contextmanager
     def _locked(self, mode: int) -> Iterator[None]:
-        """Puts share the lock; a delete and a sweep hold it alone."""
+        """Puts share the lock; a delete, a restore and a sweep hold it alone."""
         with (self._root / _LOCK).open("rb") as lock:
             fcntl.flock(lock, mode)
             yield
@@ -151,6 +179,10 @@ class DirectoryObjects:
         with file:
             try:
                 yield file
+            except OSError as fault:
+                if full := no_space(fault, f"bucket {self._root.name}"):
+                    raise full from fault
+                raise
             finally:
                 Path(file.name).unlink(missing_ok=True)
 
@@ -169,7 +201,12 @@ class DirectoryObjects:
                 raise AlreadyExistsError(key) from None
             raise _key_is_taken(key) from None
         _sync_folder(path.parent)
-        return _info(key, file, sha256)
+        return self._info(key, file, sha256)
+
+    def _info(self, key: str, file: IO[bytes], sha256: str) -> ObjectInfo:
+        status, restore = os.fstat(file.fileno()), restores.seen(_asked(file), self._clock())
+        modified_at = _instant(status.st_mtime)
+        return ObjectInfo(key, status.st_size, sha256, sha256, _storage_class(file), modified_at, True, restore)
 
     def _make_folder(self, folder: Path) -> None:
         """Alone, so that no other writer puts into a folder that is not durable yet: it waits for the lock first."""
@@ -196,20 +233,16 @@ def _key_is_taken(key: str) -> RefusedError:
     )
 
 
-def _require_attributes(folder: Path) -> None:
-    probe = folder / f"probe-{secrets.token_hex(8)}"
+def _require_attributes(probe: IO[bytes], root: Path) -> None:
     try:
-        probe.touch()
-        os.setxattr(probe, _SHA256, b"probe")
+        os.setxattr(probe.fileno(), _SHA256, b"probe")
     except OSError as fault:
         if fault.errno not in (errno.ENOTSUP, errno.EPERM):
             raise
         raise RefusedError(
-            f"the file system of {folder.parent} keeps no user attributes, where storage class and SHA-256 belong",
+            f"the file system of {root} keeps no user attributes, where storage class and SHA-256 belong",
             "point objects.url at a file system with them (ext4, xfs, btrfs, zfs) or at S3",
         ) from None
-    finally:
-        probe.unlink(missing_ok=True)
 
 
 def _attribute(file: int | str, name: str) -> str | None:
@@ -221,10 +254,16 @@ def _attribute(file: int | str, name: str) -> str | None:
         raise
 
 
-def _info(key: str, file: IO[bytes], sha256: str) -> ObjectInfo:
-    status = os.fstat(file.fileno())
-    storage_class = _attribute(file.fileno(), _STORAGE_CLASS) or STANDARD
-    return ObjectInfo(key, status.st_size, sha256, sha256, storage_class, _instant(status.st_mtime))
+def _sha256(file: BufferedReader) -> str:
+    return _attribute(file.fileno(), _SHA256) or hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _storage_class(file: IO[bytes]) -> str:
+    return _attribute(file.fileno(), _STORAGE_CLASS) or STANDARD
+
+
+def _asked(file: IO[bytes]) -> restores.Asked | None:
+    return restores.from_text(_attribute(file.fileno(), _RESTORE))
 
 
 def _instant(seconds: float) -> datetime:

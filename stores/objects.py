@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from core.archive import Speed
 from core.errors import BlockedError, DamagedError, RefusedError
 from core.settings import Objects as ObjectSettings
 
@@ -49,7 +50,17 @@ class FrozenObjectError(BlockedError):
     """The object lies in a storage class that must be restored before it can be read."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"object {key} is frozen", "ask for a ticket and read again when it is restored")
+        super().__init__(
+            f"object {key} is frozen", "bring its week back (./firn restore WEEK), and read again when it is there"
+        )
+        self.key = key
+
+
+class RestoreUnderWayError(BlockedError):
+    """The object is being brought back already: this call asked for nothing and cost nothing."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"object {key} is being restored already", "wait for it, or ask again at a faster speed")
         self.key = key
 
 
@@ -58,16 +69,36 @@ class Capabilities:
     """What a store can; the behaviour suite runs each case where it can be true.
 
     `durable`: an acknowledged object outlives kill -9. `checks_upload`: bytes that differ from the SHA-256 sent with
-    them are refused by the store itself.
+    them are refused by the store itself. `archives`: an object in an archive class refuses to be read until it is
+    restored. `delays`: a restore takes its time. `refreezes`: a restored copy expires. `attests`: the store answers for
+    the SHA-256 of what was put.
     """
 
     durable: bool
     checks_upload: bool
+    archives: bool = False
+    delays: bool = False
+    refreezes: bool = False
+    attests: bool = False
+
+
+@dataclass(frozen=True)
+class Restore:
+    """A copy that was asked for and has not expired. Of one under way S3 tells neither time; of one that is there,
+    not since when."""
+
+    is_ongoing: bool
+    expires_at: datetime | None
+    ready_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """`sha256` is hex, over the whole object; `etag` changes when the bytes do."""
+    """`sha256` is hex, over the whole object; `etag` changes when the bytes do.
+
+    `attested`: the SHA-256 is the store's own finding, or kept by it as the checksum of the upload, and not merely a
+    note of ours. `sha256` is empty where there is no such thing and the object is frozen, so that nobody can look.
+    """
 
     key: str
     size_bytes: int
@@ -75,6 +106,8 @@ class ObjectInfo:
     etag: str
     storage_class: str
     modified_at: datetime
+    attested: bool = False
+    restore: Restore | None = None
 
 
 @dataclass(frozen=True)
@@ -100,10 +133,28 @@ class Objects(Protocol):
     ) -> ObjectInfo: ...
 
     def get(self, key: str, start: int | None = None, length: int | None = None) -> bytes:
-        """A range comes back shorter, or empty, when the object ends first; a whole object is verified."""
+        """A range comes back shorter, or empty, when the object ends first; a whole object is verified.
+
+        FrozenObjectError for an object in an archive class that has no restored copy now.
+        """
         ...
 
-    def head(self, key: str) -> ObjectInfo | None: ...
+    def head(self, key: str) -> ObjectInfo | None:
+        """Works for frozen objects too."""
+        ...
+
+    def attest(self, key: str) -> ObjectInfo | None:
+        """As `head`, with the SHA-256 of the bytes as they lie there now, wherever the store can take it itself."""
+        ...
+
+    def restore(self, key: str, speed: Speed, days: int) -> ObjectInfo:
+        """Asks for a readable copy that stays for `days` from when it is ready, to the midnight (UTC) that follows.
+
+        Of a copy that is there it puts the end off, and never forward. While one is under way it is a
+        RestoreUnderWayError, unless `speed` is a faster one: that overtakes, for the days first asked for. RefusedError
+        for what is in no archive class, or for a speed that its class does not offer.
+        """
+        ...
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
         """Sorted by the UTF-8 bytes of the key; the prefix need not end at a part."""

@@ -6,7 +6,10 @@ metadata, so that stores that keep no checksums still tell it.
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -15,6 +18,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError, ParamValidationError
 
+from core import archive
+from core.archive import Speed
 from core.errors import BlockedError, FirnError, OutcomeUnknownError, RefusedError
 from core.settings import Objects as ObjectSettings
 from stores.objects import (
@@ -26,6 +31,8 @@ from stores.objects import (
     NotFoundError,
     ObjectInfo,
     PreconditionFailedError,
+    Restore,
+    RestoreUnderWayError,
     changed_bytes,
     check_key,
     check_range,
@@ -40,7 +47,10 @@ if TYPE_CHECKING:
 _SHA256 = "firn-sha256"
 _CHUNK_BYTES = 8 * 1024 * 1024
 _MAX_PUT_BYTES = 5 * 1024**3
-S3_CAPABILITIES = Capabilities(durable=True, checks_upload=True)
+_EXPIRES_AT = re.compile(r'expiry-date="([^"]+)"')
+S3_CAPABILITIES = Capabilities(
+    durable=True, checks_upload=True, archives=True, delays=True, refreezes=True, attests=True
+)
 
 
 def connect(settings: ObjectSettings, read_timeout_seconds: float = 60.0) -> "S3Client":
@@ -125,26 +135,26 @@ class S3Objects:
         if if_absent:
             request["IfNoneMatch"] = "*"
         answer = _write(key, lambda: self._client.put_object(**request))
-        if (_sha256(answer) or sha256) != sha256:
+        kept = _checksum(answer)
+        if (kept or sha256) != sha256:
             raise changed_bytes(key)
-        answered_at = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-        return ObjectInfo(key, size_bytes, sha256, answer["ETag"].strip('"'), storage_class, answered_at)
+        etag = answer["ETag"].strip('"')
+        return ObjectInfo(key, size_bytes, sha256, etag, storage_class, _answered_at(answer), kept is not None)
 
     def get(self, key: str, start: int | None = None, length: int | None = None) -> bytes:
         first, count = check_range(start, length)
-        if count == 0:
-            return b""
         if start is None and length is None:
             return self._get_whole(check_key(key))
-        last = "" if count is None else str(first + count - 1)
+        # No range says "nothing": one byte is asked for, so that a missing or frozen object is told all the same.
+        last = "" if count is None else str(first + max(count, 1) - 1)
         try:
-            return self._fetch(check_key(key), Range=f"bytes={first}-{last}")[1]
+            return self._fetch(check_key(key), Range=f"bytes={first}-{last}")[1][:count]
         except _RangePastEndError:
             return b""
 
     def _get_whole(self, key: str) -> bytes:
         answer, data = self._fetch(key, ChecksumMode="ENABLED")
-        written = _sha256(answer)
+        written = _checksum(answer) or _noted(answer)
         if written is not None and written != sha256_of(data):
             raise changed_bytes(key)
         return data
@@ -159,31 +169,61 @@ class S3Objects:
             _raise_read(key, fault)
 
     def head(self, key: str) -> ObjectInfo | None:
-        """An object that another engine wrote without a SHA-256 is read whole; a frozen one is a FrozenObjectError."""
+        """An object that another engine wrote without a SHA-256 is read whole, if it can be read now."""
+        answer = self._head(key)
+        return self._info(key, answer) if answer else None
+
+    def attest(self, key: str) -> ObjectInfo | None:
+        """S3 keeps the checksum that it found at the upload, and compares its bytes with it by itself."""
+        return self.head(key)
+
+    def restore(self, key: str, speed: Speed, days: int) -> ObjectInfo:
+        answer = self._head(key)
+        if answer is None:
+            raise NotFoundError(key)
+        archive.retrieval(answer.get("StorageClass", STANDARD), speed)
+        copy, until = _restore(answer), archive.expires_at(_answered_at(answer), days)
+        # S3 would move the end of a copy forward, too.
+        if copy and copy.expires_at and copy.expires_at >= until:
+            return self._info(key, answer)
+        request: Any = {"Days": days, "GlacierJobParameters": {"Tier": speed.capitalize()}}
+        _write(key, lambda: self._client.restore_object(Bucket=self._bucket, Key=key, RestoreRequest=request))
+        return self._info(key, self._head(key) or answer)
+
+    def _head(self, key: str) -> Any:
+        """None where there is no object."""
         try:
-            answer = self._client.head_object(Bucket=self._bucket, Key=check_key(key), ChecksumMode="ENABLED")
+            return self._client.head_object(Bucket=self._bucket, Key=check_key(key), ChecksumMode="ENABLED")
         except ClientError as fault:
             if _status(fault) == 404:
                 return None
             _raise_read(key, fault)
         except BotoCoreError as fault:
             _raise_read(key, fault)
+
+    def _info(self, key: str, answer: Any) -> ObjectInfo:
+        kept = _checksum(answer)
         return ObjectInfo(
             key,
             answer["ContentLength"],
-            _sha256(answer) or self._hash(key),
+            kept or _noted(answer) or self._hash(key),
             answer["ETag"].strip('"'),
             answer.get("StorageClass", STANDARD),
             answer["LastModified"],
+            kept is not None,
+            _restore(answer),
         )
 
     def _hash(self, key: str) -> str:
+        """Empty for a frozen object."""
         digest = hashlib.sha256()
         try:
             for chunk in self._client.get_object(Bucket=self._bucket, Key=key)["Body"].iter_chunks(_CHUNK_BYTES):
                 digest.update(chunk)
         except (ClientError, BotoCoreError) as fault:
-            _raise_read(key, fault)
+            with suppress(FrozenObjectError):
+                _raise_read(key, fault)
+            return ""
         return digest.hexdigest()
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
@@ -218,13 +258,30 @@ class _RangePastEndError(Exception):
     pass
 
 
-def _sha256(answer: Any) -> str | None:
-    """Hex: the store's own checksum if it covers the whole object ("…-3" is one of parts), else as we noted it."""
-    attested = answer.get("ChecksumSHA256", "")
-    if attested and "-" not in attested:
-        return base64.b64decode(attested).hex()
+def _checksum(answer: Any) -> str | None:
+    """Hex: what the store keeps, if it is of the whole object and not of the checksums of its parts ("…-3")."""
+    kept = answer.get("ChecksumSHA256", "")
+    is_whole = kept and "-" not in kept and answer.get("ChecksumType") != "COMPOSITE"
+    return base64.b64decode(kept).hex() if is_whole else None
+
+
+def _noted(answer: Any) -> str | None:
+    """Hex, as our own metadata has it."""
     noted: str | None = answer.get("Metadata", {}).get(_SHA256)
     return noted
+
+
+def _answered_at(answer: Any) -> datetime:
+    """By the store's own clock."""
+    return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+
+
+def _restore(answer: Any) -> Restore | None:
+    header = answer.get("Restore")
+    if header is None:
+        return None
+    until = _EXPIRES_AT.search(header)
+    return Restore('ongoing-request="true"' in header, parsedate_to_datetime(until[1]) if until else None)
 
 
 def _write(key: str, call: Callable[[], Any]) -> Any:
@@ -240,11 +297,16 @@ def _write(key: str, call: Callable[[], Any]) -> Any:
 
 def _raise_write(key: str, fault: ClientError) -> NoReturn:
     status, code = _status(fault), _code(fault)
-    if status >= 500:
+    if code == "GlacierExpeditedRetrievalNotAvailable":
+        raise BlockedError(
+            f"the object store has no expedited restores to give for {key} now", "ask again, or at another speed"
+        ) from None
+    if code == "RestoreAlreadyInProgress" and not _is_repeat(fault):
+        raise RestoreUnderWayError(key) from None
+    if status >= 500 or code == "RestoreAlreadyInProgress":
         raise _unknown(key, code) from fault
     if status == 412 and fault.operation_name == "PutObject":
-        # boto3 repeats a put whose answer was lost; the repeat then meets its own first try.
-        if fault.response["ResponseMetadata"].get("RetryAttempts"):
+        if _is_repeat(fault):
             raise _unknown(key, code) from fault
         raise AlreadyExistsError(key) from None
     if status == 412:
@@ -252,6 +314,11 @@ def _raise_write(key: str, fault: ClientError) -> NoReturn:
     if status == 409:
         raise BlockedError(f"another write of object {key} is under way", "run the same again") from fault
     _raise_read(key, fault)
+
+
+def _is_repeat(fault: ClientError) -> bool:
+    """boto3 repeats a request whose answer was lost; the repeat may then meet its own first try."""
+    return bool(fault.response["ResponseMetadata"].get("RetryAttempts"))
 
 
 def _raise_read(key: str, fault: ClientError | BotoCoreError) -> NoReturn:
@@ -279,7 +346,8 @@ def _code(fault: ClientError) -> str:
 
 def _unknown(key: str, reason: str) -> OutcomeUnknownError:
     return OutcomeUnknownError(
-        f"whether object {key} was written or deleted is unknown ({reason})", "look at the object, then decide"
+        f"whether object {key} was written, deleted or asked for is unknown ({reason})",
+        "look at the object, then decide",
     )
 
 

@@ -1,11 +1,12 @@
 """Errors say what to do, leave with their own exit code, and survive a trip between processes."""
 
+import errno
 import pickle
 
 import pytest
 
 from core import errors
-from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError, RefusedError
+from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError, RefusedError, no_space
 from serving.intake import UnknownWeekError
 from stores.cassandra import MissingTableError
 
@@ -30,3 +31,14 @@ def test_the_picture_shows_the_tree() -> None:
     names = {kind.__name__ for kind in FirnError.__subclasses__() if kind.__module__ == "core.errors"}
     assert names == {kind.__name__ for kind in KINDS}
     assert all(f"── {name}" in (errors.__doc__ or "") for name in names)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_an_error_of_ours(number: int) -> None:
+    found = no_space(OSError(number, "no space"), "bucket firn-us")
+    assert found is not None
+    assert found.what == "no space is left on the disk of bucket firn-us"
+
+
+def test_another_fault_of_the_system_is_not() -> None:
+    assert no_space(OSError(errno.EIO, "input/output error"), "a task") is None
