@@ -13,11 +13,11 @@ from typing import Self
 from blake3 import blake3
 
 from core import ids
+from core.encoding import field, number
 from core.overlay import Row
 
 VERSION = b"\x01"
 _MODULUS = 2**128
-_NULL = b"\x00"
 
 
 @dataclass(frozen=True)
@@ -61,29 +61,21 @@ def of_rows(rows: Iterable[Row]) -> Digest:
 
 
 def encode(row: Row) -> bytes:
-    """Version, then each canonical column: 0 for null, or 1, length (u32, little endian), bytes."""
+    """Version, then each canonical column as `core.encoding` has it."""
     return b"".join(
         (
             VERSION,
-            _field(row.conversation_id),
-            _field(row.message_id),
-            _int(row.sender_id),
-            _int(row.message_type),
-            _field(row.body),
-            _field(None if row.media_ref is None else row.media_ref.encode()),
-            _field(row.reply_to),
-            _field(row.edit_id),
-            _field(bytes((row.deleted,))),
-            _int(None if row.server_ts is None else (row.server_ts - ids.UNIX_EPOCH) // timedelta(microseconds=1)),
-            _int(len(row.reactions)),
-            *(_int(r.user_id) + _field(r.event_id) + _field(r.reaction) for r in row.reactions),
+            field(row.conversation_id),
+            field(row.message_id),
+            number(row.sender_id),
+            number(row.message_type),
+            field(row.body),
+            field(None if row.media_ref is None else row.media_ref.encode()),
+            field(row.reply_to),
+            field(row.edit_id),
+            field(bytes((row.deleted,))),
+            number(None if row.server_ts is None else (row.server_ts - ids.UNIX_EPOCH) // timedelta(microseconds=1)),
+            number(len(row.reactions)),
+            *(number(r.user_id) + field(r.event_id) + field(r.reaction) for r in row.reactions),
         )
     )
-
-
-def _field(value: bytes | None) -> bytes:
-    return _NULL if value is None else b"\x01" + len(value).to_bytes(4, "little") + value
-
-
-def _int(value: int | None) -> bytes:
-    return _field(None if value is None else value.to_bytes(8, "little", signed=True))

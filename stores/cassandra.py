@@ -110,6 +110,17 @@ class Database:
             while flying:
                 flying.popleft().result()
 
+    def each(self, query: str, many: Iterable[Params], level: Level = Level.QUORUM) -> Iterator[Rows]:
+        """The result of the same query for each of `many`, in their order, some in flight."""
+        flying: deque[Any] = deque()
+        with translated():
+            for params in many:
+                if len(flying) >= _IN_FLIGHT:
+                    yield list(flying.popleft().result())
+                flying.append(self.session.execute_async(self.bind(query, params, level)))
+            while flying:
+                yield list(flying.popleft().result())
+
     def pages(self, query: str, params: Params, page_rows: int, level: Level = Level.QUORUM) -> Iterator[Rows]:
         """The result page by page, the next one asked for while the caller works on this one."""
         with translated():
