@@ -5,6 +5,10 @@ part s * N + k of a cut into slices * N, so shards never straddle a slice.
 """
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 FIRST = -(2**63)
 LAST = 2**63 - 1
@@ -41,6 +45,15 @@ def part_of(token: int, parts: int) -> int:
     return max(token - FIRST - 1, 0) * parts // RING
 
 
+def parts_of(tokens: NDArray[np.int64], parts: int) -> NDArray[np.int64]:
+    """`part_of` each of them."""
+    cut(0, parts)
+    if parts == 1:
+        return np.zeros(len(tokens), np.int64)
+    from_first = (tokens.view(np.uint64) ^ np.uint64(1 << 63)) - np.uint64(1)
+    return (from_first >> np.uint64(65 - parts.bit_length())).astype(np.int64)
+
+
 def shard_range(slice_: int, slices: int, shard: int, shards: int) -> Range:
     return cut(slice_ * shards + shard, slices * shards)
 
@@ -54,16 +67,34 @@ def token(key: bytes) -> int:
     """Cassandra's Murmur3 token of a 16-byte partition key (its x64 128-bit variant, first half, seed 0)."""
     if len(key) != 16:
         raise ValueError("a conversation id is 16 bytes")
-    h1, h2 = _mix(int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little"))
-    h1, h2 = h1 ^ 16, h2 ^ 16
-    h1 = h1 + h2 & _MASK
-    h2 = h2 + h1 & _MASK
-    h1 = _final(h1) + _final(h2) & _MASK
-    signed = h1 - RING if h1 > LAST else h1
+    hashed = _hash(int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little"))
+    signed = hashed - RING if hashed > LAST else hashed
     return LAST if signed == FIRST else signed
 
 
-def _mix(k1: int, k2: int) -> tuple[int, int]:
+def tokens(keys: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """`token` of each row of 16 bytes, all at once."""
+    if keys.ndim != 2 or keys.shape[1] != 16:
+        raise ValueError("a conversation id is 16 bytes")
+    words = np.ascontiguousarray(keys).view("<u8").astype(np.uint64, copy=False)
+    found: NDArray[np.int64] = _hash(words[:, 0], words[:, 1]).view(np.int64)
+    found[found == FIRST] = LAST
+    return found
+
+
+# An int, or a column of np.uint64, which wraps at 64 bits by itself.
+_Word = Any
+
+
+def _hash(k1: _Word, k2: _Word) -> _Word:
+    h1, h2 = _mix(k1, k2)
+    h1, h2 = h1 ^ 16, h2 ^ 16
+    h1 = h1 + h2 & _MASK
+    h2 = h2 + h1 & _MASK
+    return _final(h1) + _final(h2) & _MASK
+
+
+def _mix(k1: _Word, k2: _Word) -> tuple[_Word, _Word]:
     h1 = _rotate(k1 * _C1 & _MASK, 31) * _C2 & _MASK
     h1 = _rotate(h1, 27) * 5 + 0x52DCE729 & _MASK
     h2 = _rotate(k2 * _C2 & _MASK, 33) * _C1 & _MASK
@@ -71,11 +102,11 @@ def _mix(k1: int, k2: int) -> tuple[int, int]:
     return h1, h2 * 5 + 0x38495AB5 & _MASK
 
 
-def _rotate(value: int, bits: int) -> int:
+def _rotate(value: _Word, bits: int) -> _Word:
     return (value << bits | value >> 64 - bits) & _MASK
 
 
-def _final(value: int) -> int:
+def _final(value: _Word) -> _Word:
     value = (value ^ value >> 33) * 0xFF51AFD7ED558CCD & _MASK
     value = (value ^ value >> 33) * 0xC4CEB9FE1A85EC53 & _MASK
     return value ^ value >> 33

@@ -1,15 +1,20 @@
-"""Canonical rows as Arrow batches and back."""
+"""Canonical rows as Arrow batches and back, and how tables of them are put in order and merged."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from core.overlay import Reaction, Row
+from core.overlay import Reaction, Row, merge_all
 from schemas.tables import CANONICAL
 
 BATCH_ROWS = 4096
+ID_BYTES = 16
+_KEY = ("conversation_id", "message_id")
 _SCALARS = tuple(name for name in CANONICAL.names if name != "reactions")
 
 
@@ -33,9 +38,77 @@ def from_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Row]:
 
 def in_key_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Sorted by (conversation_id, message_id), which a file must be; a shard's batches fit in memory by design."""
-    table = pa.Table.from_batches(list(batches), schema=CANONICAL)
-    ordered = table.sort_by([("conversation_id", "ascending"), ("message_id", "ascending")])
-    yield from ordered.to_batches(max_chunksize=BATCH_ROWS)
+    yield from _sorted(pa.Table.from_batches(list(batches), schema=CANONICAL)).to_batches(max_chunksize=BATCH_ROWS)
+
+
+def one_per_key(batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """In key order, rows of one key merged cell by cell; only those are decoded."""
+    ordered = _sorted(pa.Table.from_batches(list(batches), schema=CANONICAL))
+    repeats = _repeats(ordered)
+    if not repeats.any():
+        return ordered
+    merged = merge_all(from_batch(ordered.filter(pa.array(repeats))))
+    alone = ordered.filter(pa.array(~repeats))
+    return _sorted(pa.concat_tables([alone, *map(_as_table, to_batches(merged.values()))]))
+
+
+def merged_groups(groups: Iterable[pa.Table], change: pa.Table) -> Iterator[tuple[pa.Table, bool]]:
+    """`groups` in key order with `change` (one row per key, in key order) merged in, and whether each was touched.
+
+    A group that no row of the change falls into comes back as it is; rows past the last group make one of their own.
+    """
+    keys, at = keys_of(change), 0
+    for group in groups:
+        end = bisect_right(keys, keys_of(group.slice(group.num_rows - 1))[0], at) if group.num_rows else at
+        if end == at:
+            yield group, False
+        else:
+            both = chain(from_batch(group), from_batch(change.slice(at, end - at)))
+            yield _ordered(merge_all(both)), True
+        at = end
+    if at < change.num_rows:
+        yield change.slice(at), True
+
+
+def keys_of(rows: pa.Table) -> list[bytes]:
+    """conversation_id + message_id of each row."""
+    ids = (rows.column(name).to_pylist() for name in _KEY)
+    return [conversation + message for conversation, message in zip(*ids, strict=True)]
+
+
+def _ordered(rows: dict[tuple[bytes, bytes], Row]) -> pa.Table:
+    return _as_table(to_batch([rows[key] for key in sorted(rows)]))
+
+
+def _as_table(batch: pa.RecordBatch) -> pa.Table:
+    return pa.Table.from_batches([batch])
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    return table.sort_by([(name, "ascending") for name in _KEY])
+
+
+def _repeats(ordered: pa.Table) -> NDArray[np.bool_]:
+    """Which rows have the key of a neighbour."""
+    words = key_words(ordered)
+    same: NDArray[np.bool_] = (words[1:] == words[:-1]).all(axis=1)
+    return np.concatenate([same, [False]]) | np.concatenate([[False], same]) if len(words) else same
+
+
+def key_words(rows: pa.RecordBatch | pa.Table) -> NDArray[np.uint64]:
+    """(rows, 4) big-endian words of conversation_id and message_id; ArrowInvalid for an id that is not 16 bytes, and
+    ValueError for a null one."""
+    return np.concatenate([_words(rows.column(name)) for name in _KEY], axis=1)
+
+
+def _words(ids: Any) -> NDArray[np.uint64]:
+    if ids.null_count:
+        raise ValueError("a key is null")
+    if not len(ids):
+        return np.empty((0, 2), dtype=">u8")
+    ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    fixed: Any = ids.cast(pa.binary(ID_BYTES))
+    return np.frombuffer(fixed.buffers()[1], ">u8", 2 * len(fixed), fixed.offset * ID_BYTES).reshape(-1, 2)
 
 
 def _reactions(values: list[dict[str, Any]] | None) -> tuple[Reaction, ...]:

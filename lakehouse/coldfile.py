@@ -4,6 +4,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -60,11 +61,13 @@ def damaged(key: str, how: str) -> DamagedError:
     return DamagedError(f"cold file {key} is damaged: {how}", "see its unit in ./firn status; nothing was dropped")
 
 
-def read_groups(key: str, source: IO[bytes], footer: pq.FileMetaData, groups: Sequence[int]) -> pa.Table:
-    """Rows as CANONICAL, page checksums verified; whatever does not decode is a DamagedError naming the file."""
+def read_groups(
+    key: str, source: IO[bytes], footer: pq.FileMetaData, groups: Sequence[int], schema: pa.Schema
+) -> pa.Table:
+    """Rows as `schema`, page checksums verified; whatever does not decode is a DamagedError naming the file."""
     try:
         with pq.ParquetFile(source, metadata=footer, page_checksum_verification=True) as file:
-            return file.read_row_groups(list(groups), use_threads=False).cast(CANONICAL)
+            return file.read_row_groups(list(groups), use_threads=False).cast(schema)
     except (OSError, pa.ArrowException, ValueError) as fault:
         raise damaged(key, "its bytes do not decode") from fault
 
@@ -76,15 +79,33 @@ def read_cold_file(
 
     The bytes pass through a temporary file under `scratch`, so memory holds one chunk and one row group.
     """
+    with fetched(objects, key, expected_sha256, scratch) as local:
+        yield from decoded(key, local, CANONICAL)
+
+
+@contextmanager
+def fetched(objects: Objects, key: str, expected_sha256: str, scratch: Path | None = None) -> Iterator[IO[bytes]]:
+    """The object as a temporary file; DamagedError when it is not the one that was written."""
     with tempfile.TemporaryFile(dir=scratch) as local:
         if _copy(objects, key, local) != expected_sha256:
             raise damaged(key, "its SHA-256 differs")
-        try:
-            with pq.ParquetFile(local, page_checksum_verification=True) as file:
-                for group in range(file.num_row_groups):
-                    yield from file.read_row_group(group, use_threads=False).cast(CANONICAL).to_batches()
-        except (OSError, pa.ArrowException, ValueError) as fault:
-            raise damaged(key, "its bytes do not decode") from fault
+        yield local
+
+
+def decoded(key: str, local: IO[bytes] | Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of a whole local file, as `schema`."""
+    for group in decoded_groups(key, local, schema):
+        yield from group.to_batches()
+
+
+def decoded_groups(key: str, local: IO[bytes] | Path, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The row groups of a whole local file, as `schema`."""
+    try:
+        with pq.ParquetFile(local, page_checksum_verification=True) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, use_threads=False).cast(schema)
+    except (OSError, pa.ArrowException, ValueError) as fault:
+        raise damaged(key, "its bytes do not decode") from fault
 
 
 def _copy(objects: Objects, key: str, local: IO[bytes]) -> str:

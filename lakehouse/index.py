@@ -15,18 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from core.digest import Digest
 from core.errors import DamagedError
+from core.rows import ID_BYTES
 from lakehouse.coldfile import damaged, read_groups, sparse_file
 from lakehouse.paths import index_key
 from schemas.tables import CANONICAL
 from stores.objects import Objects
 
-ID_BYTES = 16
 LOWEST = b"\x00" * ID_BYTES
 HIGHEST = b"\xff" * ID_BYTES
 # Neighbouring row groups come in one GET up to this many bytes.
 MAX_GET_BYTES = 4_000_000
-_VERSION = b"1"
+_VERSION = b"2"
 _MAGIC = b"PAR1"
 
 _COLUMNS: dict[str, pa.DataType] = {
@@ -52,11 +53,13 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class ColdIndex:
-    """`footer` is the tail of the data file: Parquet's own metadata, its length and magic."""
+    """`digest` is over the canonical rows; `footer` is the tail of the data file: Parquet's own metadata, its length
+    and magic."""
 
     key: str
     size_bytes: int
     sha256: str
+    digest: Digest
     groups: tuple[RowGroup, ...]
     footer: bytes
 
@@ -84,6 +87,7 @@ def encode(index: ColdIndex) -> bytes:
         b"firn.key": index.key.encode(),
         b"firn.size_bytes": str(index.size_bytes).encode(),
         b"firn.sha256": index.sha256.encode(),
+        b"firn.digest": str(index.digest).encode(),
         b"firn.footer_bytes": str(len(index.footer)).encode(),
         b"firn.footer": footer,
     }
@@ -102,8 +106,9 @@ def decode(key: str, data: bytes) -> ColdIndex:
         footer_bytes = int(told["firn.footer_bytes"])
         footer = pa.decompress(base64.b64decode(told["firn.footer"]), footer_bytes, "zstd", asbytes=True)
         groups = tuple(RowGroup(**row) for row in rows.to_pylist())
-        sha256 = told["firn.sha256"].decode()
-        index = ColdIndex(told["firn.key"].decode(), int(told["firn.size_bytes"]), sha256, groups, footer)
+        digest = Digest(sum(group.rows for group in groups), int(told["firn.digest"], 16))
+        facts = (told["firn.key"].decode(), int(told["firn.size_bytes"]), told["firn.sha256"].decode())
+        index = ColdIndex(*facts, digest, groups, footer)
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as fault:
         raise _damaged_index(key) from fault
     if index.key != key or told["firn.version"] != _VERSION:
@@ -123,10 +128,12 @@ def find(index: ColdIndex, conversation_id: bytes, lowest: bytes = LOWEST, highe
     return range(first, max(first, last))
 
 
-def read_row_groups(objects: Objects, index: ColdIndex, groups: Sequence[int]) -> pa.Table:
-    """The rows of `groups` (ascending) as CANONICAL; neighbours share a GET up to MAX_GET_BYTES."""
-    tables = [_read_run(objects, index, run) for run in _runs(index, groups)]
-    return pa.concat_tables(tables) if tables else CANONICAL.empty_table()
+def read_row_groups(
+    objects: Objects, index: ColdIndex, groups: Sequence[int], schema: pa.Schema = CANONICAL
+) -> pa.Table:
+    """The rows of `groups` (ascending) as `schema`; neighbours share a GET up to MAX_GET_BYTES."""
+    tables = [_read_run(objects, index, run, schema) for run in _runs(index, groups)]
+    return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
 def read_range(
@@ -152,13 +159,13 @@ def _runs(index: ColdIndex, groups: Sequence[int]) -> Iterator[list[int]]:
         yield run
 
 
-def _read_run(objects: Objects, index: ColdIndex, run: list[int]) -> pa.Table:
+def _read_run(objects: Objects, index: ColdIndex, run: list[int], schema: pa.Schema) -> pa.Table:
     first, last = index.groups[run[0]], index.groups[run[-1]]
     length = last.offset + last.length - first.offset
     data = objects.get(index.key, first.offset, length)
     if len(data) != length:
         raise damaged(index.key, "it ends too early")
-    rows = read_groups(index.key, sparse_file(index.size_bytes, first.offset, data), index.metadata, run)
+    rows = read_groups(index.key, sparse_file(index.size_bytes, first.offset, data), index.metadata, run, schema)
     if rows.num_rows != sum(index.groups[number].rows for number in run):
         raise damaged(index.key, "its rows are not as many as its index says")
     if (_key(rows, 0), _key(rows, -1)) != (first.first_key, last.last_key):

@@ -1,6 +1,7 @@
 """Where things lie under the bucket of a region, and how an engine that opens the lake itself gets there."""
 
 import re
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from core.errors import RefusedError
@@ -10,10 +11,34 @@ from stores.objects import place
 LAKE = "lake/"
 FROZEN = "frozen/"
 INDEX = "index/"
+RUNS = "runs/"
 DATA_SUFFIX = ".parquet"
 INDEX_SUFFIX = ".arrow"
 _ATTEMPT = re.compile(r"[0-9a-z]{1,40}")
+_NAMES = (
+    re.compile(r"lake/messages/s(\d{3,})/week=(\d+)/shard=\d{5,}/(\d{8,})-[0-9a-z]{1,40}\.parquet"),
+    re.compile(r"lake/frozen/s(\d{3,})/week=(\d+)/generation=\d+/(\d{8,})-[0-9a-z]{1,40}\.parquet"),
+    re.compile(r"frozen/messages/s(\d{3,})/week=(\d+)/shard=\d{5,}/\d{3,}-(\d{8,})-[0-9a-z]{1,40}\.parquet"),
+    re.compile(r"runs/s(\d{3,})/week=(\d+)/()[0-9a-z]{1,40}\.parquet"),
+)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The unit that an object belongs to; `epoch` is that of the lease it was written under, None for a run."""
+
+    week: int
+    slice: int
+    epoch: int | None
+
+
+def placed(key: str) -> Placed | None:
+    """None for a key that no job of ours gives to a data file, a frozen object, a manifest or a run."""
+    for names in _NAMES:
+        if found := names.fullmatch(key):
+            return Placed(int(found[2]), int(found[1]), int(found[3]) if found[3] else None)
+    return None
 
 
 def table_root(slice_number: int) -> str:
@@ -38,6 +63,10 @@ def frozen_key(slice_number: int, week: int, generation: int, shard: int, epoch:
     return f"{place}/{generation:03d}-{epoch:08d}-{_checked(attempt)}{DATA_SUFFIX}"
 
 
+def run_key(slice_number: int, week: int, name: str) -> str:
+    return f"{RUNS}s{slice_number:03d}/week={week}/{_checked(name)}{DATA_SUFFIX}"
+
+
 def data_path(week: int, shard: int, epoch: int, attempt: str) -> str:
     """Relative to the table root, as the Delta log and the pointers hold it."""
     return f"{partition_path(week, shard)}/{epoch:08d}-{_checked(attempt)}{DATA_SUFFIX}"
@@ -55,6 +84,21 @@ def index_key(key: str) -> str:
     if not (key.startswith((LAKE, FROZEN)) and key.endswith(DATA_SUFFIX)):
         raise RefusedError(f"{key} is not the key of a data file", f"give a key like {LAKE}…{DATA_SUFFIX}")
     return INDEX + key.removeprefix(LAKE).removesuffix(DATA_SUFFIX) + INDEX_SUFFIX
+
+
+def data_key_of(key: str) -> str:
+    """Whose index lies under `key`; what is no index is its own."""
+    if not (key.startswith(INDEX) and key.endswith(INDEX_SUFFIX)):
+        return key
+    name = key.removeprefix(INDEX).removesuffix(INDEX_SUFFIX) + DATA_SUFFIX
+    return name if name.startswith(f"{FROZEN}messages/") else LAKE + name
+
+
+def prefixes(slice_number: int) -> tuple[str, ...]:
+    """Under which lies all that jobs write of a slice's units, and nothing of a table's log."""
+    cut = f"s{slice_number:03d}/week="
+    homes = (f"{LAKE}messages/", f"{LAKE}frozen/", f"{FROZEN}messages/", RUNS)
+    return *(home + cut for home in homes), f"{INDEX}messages/{cut}", f"{INDEX}{FROZEN}messages/{cut}"
 
 
 def _checked(attempt: str) -> str:

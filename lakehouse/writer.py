@@ -1,14 +1,16 @@
-"""Writes one cold file: canonical rows, sorted by (conversation_id, message_id), to Parquet with its index beside it.
+"""Writes one data file: rows sorted by (conversation_id, message_id), to Parquet with its index beside it.
 
 Row groups are small (0.8 MB) because a reader fetches one whole. What is encrypted is not compressed: it would cost
 time and save nothing. Statistics are kept of the key alone: they would outlive rows that are erased.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -16,39 +18,72 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from core import digest
 from core.errors import RefusedError
-from lakehouse.index import ID_BYTES, ColdIndex, RowGroup, encode
+from core.rows import from_batch, key_words
+from lakehouse.index import ColdIndex, RowGroup, encode
 from lakehouse.paths import index_key
-from schemas.tables import CANONICAL
-from stores.objects import AlreadyExistsError, ObjectInfo, Objects, sha256_of_file
+from schemas.tables import CANONICAL, FROZEN_ROW
+from stores.objects import STANDARD, AlreadyExistsError, ObjectInfo, Objects, sha256_of_file
 
-_REACTION = "reactions.list.element.reaction"
-_CIPHERTEXT = ("body", _REACTION)
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 _KEY = ("conversation_id", "message_id")
-_REPEATING = ("conversation_id", "sender_id", "message_type", "reactions.list.element.user_id")
 _ZSTD_LEVEL = 3
-_NESTED = ("user_id", "event_id", "reaction")
-_LEAVES = tuple(name for name in CANONICAL.names if name != "reactions") + tuple(
-    f"reactions.list.element.{name}" for name in _NESTED
-)
-# Ids, sender, type, deleted and server_ts; then each reaction's user and event.
-_FIXED_ROW_BYTES = 2 * ID_BYTES + 8 + 1 + 1 + 8
-_FIXED_REACTION_BYTES = 8 + ID_BYTES
 _LENGTH_AND_MAGIC_BYTES = 8
 
 
 @dataclass(frozen=True)
+class Form:
+    """The columns of a kind of data file and how each is stored; names are those of Parquet leaves."""
+
+    schema: pa.Schema
+    ciphertext: tuple[str, ...]
+    repeating: tuple[str, ...]
+    encoded: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        return tuple(leaf for column in self.schema for leaf in _leaves(column.name, column.type))
+
+
+def _leaves(name: str, kind: pa.DataType) -> Iterator[str]:
+    if pa.types.is_list(kind):
+        yield from (
+            leaf for child in kind.value_type for leaf in _leaves(f"{name}.list.element.{child.name}", child.type)
+        )
+    else:
+        yield name
+
+
+COLD = Form(
+    CANONICAL,
+    ciphertext=("body", "reactions.list.element.reaction"),
+    repeating=("conversation_id", "sender_id", "message_type", "reactions.list.element.user_id"),
+    encoded={"server_ts": "DELTA_BINARY_PACKED"},
+)
+FROZEN = Form(
+    FROZEN_ROW,
+    ciphertext=("sealed", "reactions.list.element.sealed"),
+    repeating=("conversation_id", "subject", "reactions.list.element.subject"),
+)
+
+
+@dataclass(frozen=True)
 class ColdFile:
-    """A written file and its index, as the store acknowledged them; SHA-256 in hex."""
+    """A written file and its index, as the store acknowledged them; SHA-256 in hex, digest over canonical rows."""
 
     key: str
     size_bytes: int
     sha256: str
-    rows: int
+    digest: digest.Digest
     row_groups: int
     index_key: str
     index_size_bytes: int
     index_sha256: str
+
+    @property
+    def rows(self) -> int:
+        return self.digest.rows
 
 
 def write_cold_file(
@@ -63,29 +98,47 @@ def write_cold_file(
     A file and index that are there already with the same bytes are a retry's; other bytes are an AlreadyExistsError.
     Memory holds one row group and one batch.
     """
+    with local_cold_file(cut(ascending(batches), row_group_bytes), scratch) as local:
+        return local.put(objects, key)
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A written file that is not in the store yet, with the first and last key of each row group."""
+
+    path: Path
+    groups: list[tuple[bytes, bytes]]
+    digest: digest.Digest
+
+    def put(self, objects: Objects, key: str, storage_class: str = STANDARD) -> ColdFile:
+        """The index is put beside, always to be read at once."""
+        data = put_once(objects, key, self.path, storage_class)
+        groups, tail = _place(self.path, self.groups), _tail(self.path)
+        sidecar = self.path.with_suffix(".arrow")
+        sidecar.write_bytes(encode(ColdIndex(key, data.size_bytes, data.sha256, self.digest, groups, tail)))
+        beside = put_once(objects, index_key(key), sidecar)
+        facts = (key, data.size_bytes, data.sha256, self.digest, len(groups))
+        return ColdFile(*facts, beside.key, beside.size_bytes, beside.sha256)
+
+
+@contextmanager
+def local_cold_file(groups: Iterable[pa.Table], scratch: Path | None = None) -> Iterator[LocalFile]:
+    """`groups` become row groups as they are, and their rows are digested as they pass."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix="firn-") as folder:
-        local = Path(folder) / "cold.parquet"
-        groups = _write_local(local, batches, row_group_bytes)
-        data = _put_once(objects, key, local)
-        index = ColdIndex(key, data.size_bytes, data.sha256, _place(local, groups), _tail(local))
-        sidecar = Path(folder) / "cold.arrow"
-        sidecar.write_bytes(encode(index))
-        beside = _put_once(objects, index_key(key), sidecar)
-    return ColdFile(
-        key,
-        data.size_bytes,
-        data.sha256,
-        index.rows,
-        len(groups),
-        beside.key,
-        beside.size_bytes,
-        beside.sha256,
-    )
+        path, tally = Path(folder) / "cold.parquet", digest.Tally()
+        keys = write_local(path, _tallied(groups, tally), COLD)
+        yield LocalFile(path, keys, tally.digest)
 
 
-def _put_once(objects: Objects, key: str, local: Path) -> ObjectInfo:
+def _tallied(groups: Iterable[pa.Table], tally: digest.Tally) -> Iterator[pa.Table]:
+    for group in groups:
+        deque(tally.through(from_batch(group)), maxlen=0)
+        yield group
+
+
+def put_once(objects: Objects, key: str, local: Path, storage_class: str = STANDARD) -> ObjectInfo:
     try:
-        return objects.put_file(key, local, if_absent=True)
+        return objects.put_file(key, local, if_absent=True, storage_class=storage_class)
     except AlreadyExistsError:
         there = objects.head(key)
         if there is None or there.sha256 != sha256_of_file(local):
@@ -93,12 +146,15 @@ def _put_once(objects: Objects, key: str, local: Path) -> ObjectInfo:
         return there
 
 
-def _write_local(local: Path, batches: Iterable[pa.RecordBatch], row_group_bytes: int) -> list[tuple[bytes, bytes]]:
-    """Returns the first and last key of each row group."""
+def write_local(
+    local: Path, groups: Iterable[pa.Table], form: Form, metadata: Mapping[str, str] | None = None
+) -> list[tuple[bytes, bytes]]:
+    """Each of `groups` is a row group. Returns the first and last key of each."""
     keys = []
     try:
-        with _parquet_writer(local) as writer:
-            for rows in cut(ascending(batches), row_group_bytes):
+        with parquet_writer(local, form) as writer:
+            writer.add_key_value_metadata(dict(metadata or {}))
+            for rows in ascending(groups, form.schema):
                 writer.write_table(rows, row_group_size=rows.num_rows)
                 keys.append((_key(rows, 0), _key(rows, -1)))
     except (pa.ArrowException, ValueError) as fault:
@@ -108,27 +164,27 @@ def _write_local(local: Path, batches: Iterable[pa.RecordBatch], row_group_bytes
     return keys
 
 
-def _parquet_writer(local: Path) -> pq.ParquetWriter:
+def parquet_writer(local: Path, form: Form) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         local,
-        CANONICAL,
-        compression={leaf: "none" if leaf in _CIPHERTEXT else "zstd" for leaf in _LEAVES},
-        compression_level={leaf: _ZSTD_LEVEL for leaf in _LEAVES if leaf not in _CIPHERTEXT},
-        use_dictionary=cast(bool, list(_REPEATING)),  # pyarrow takes names too; its stubs do not say so
-        column_encoding={"server_ts": "DELTA_BINARY_PACKED"},
+        form.schema,
+        compression={leaf: "none" if leaf in form.ciphertext else "zstd" for leaf in form.leaves},
+        compression_level={leaf: _ZSTD_LEVEL for leaf in form.leaves if leaf not in form.ciphertext},
+        use_dictionary=cast(bool, list(form.repeating)),  # pyarrow takes names too; its stubs do not say so
+        column_encoding=dict(form.encoded),
         write_statistics=list(_KEY),
         write_page_checksum=True,
         store_schema=False,
     )
 
 
-def ascending(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Each batch as CANONICAL; RefusedError at the first row that is out of order or that repeats a key."""
+def ascending(batches: Iterable[Rows], schema: pa.Schema = CANONICAL) -> Iterator[Rows]:
+    """Each batch as `schema`; RefusedError at the first row that is out of order or that repeats a key."""
     last = np.empty((0, 4), dtype=">u8")
     done = 0
     for given in batches:
-        batch = given.cast(CANONICAL)
-        keys = np.concatenate([last, _keys(batch)])
+        batch = given.cast(schema)
+        keys = np.concatenate([last, key_words(batch)])
         wrong = np.flatnonzero(~_less(keys[:-1], keys[1:]))
         if len(wrong):
             raise RefusedError(
@@ -164,29 +220,26 @@ def cut(batches: Iterable[pa.RecordBatch], row_group_bytes: int) -> Iterator[pa.
 
 def row_bytes(batch: pa.RecordBatch) -> NDArray[np.int64]:
     """Bytes in memory of each row, without validity and offsets."""
-    sizes = np.full(batch.num_rows, _FIXED_ROW_BYTES, dtype=np.int64)
-    for name in ("body", "media_ref", "reply_to", "edit_id"):
-        sizes += _lengths(batch[name])
-    reactions = batch["reactions"]
-    parents = pc.list_parent_indices(reactions).to_numpy()
-    texts = _lengths(pc.struct_field(pc.list_flatten(reactions), "reaction")) + _FIXED_REACTION_BYTES
-    np.add.at(sizes, parents, texts)
+    sizes = np.zeros(batch.num_rows, dtype=np.int64)
+    for name in batch.schema.names:
+        sizes += _column_bytes(batch[name])
+    return sizes
+
+
+def _column_bytes(values: Any) -> NDArray[np.int64]:
+    """A list counts what its structs hold."""
+    if not pa.types.is_list(values.type):
+        return _lengths(values)
+    sizes, inner = np.zeros(len(values), dtype=np.int64), pc.list_flatten(values)
+    within = sum((_lengths(pc.struct_field(inner, child.name)) for child in values.type.value_type), np.int64(0))
+    np.add.at(sizes, pc.list_parent_indices(values).to_numpy(), within)
     return sizes
 
 
 def _lengths(values: Any) -> NDArray[np.int64]:
+    if not (pa.types.is_binary(values.type) or pa.types.is_string(values.type)):
+        return np.full(len(values), max(1, values.type.bit_width // 8), dtype=np.int64)
     return np.asarray(pc.fill_null(pc.binary_length(values), 0), dtype=np.int64)
-
-
-def _keys(batch: pa.RecordBatch) -> NDArray[np.uint64]:
-    """(rows, 4) big-endian words of conversation_id and message_id; an id that is not 16 bytes is an ArrowInvalid."""
-    return np.concatenate([_words(batch[name].cast(pa.binary(ID_BYTES))) for name in _KEY], axis=1)
-
-
-def _words(ids: Any) -> NDArray[np.uint64]:
-    if ids.null_count:
-        raise ValueError("a key is null")
-    return np.frombuffer(ids.buffers()[1], ">u8", 2 * len(ids), ids.offset * ID_BYTES).reshape(-1, 2)
 
 
 def _less(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from cassandra.metadata import Murmur3Token
 from hypothesis import given
@@ -17,6 +18,24 @@ small_cuts = st.integers(0, 6).map(lambda power: 2**power)
 @given(st.binary(min_size=16, max_size=16))
 def test_a_token_is_cassandras(key: bytes) -> None:
     assert ring.token(key) == Murmur3Token.from_key(key).value
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16), max_size=20))
+def test_tokens_of_a_column_are_those_of_its_keys(keys: list[bytes]) -> None:
+    column = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 16)
+    assert ring.tokens(column).tolist() == [ring.token(key) for key in keys]
+
+
+def test_the_smallest_token_of_a_column_is_never_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring, "_hash", lambda k1, _: k1 * 0 + 2**63)
+    assert ring.token(bytes(16)) == ring.LAST
+    assert ring.tokens(np.zeros((2, 16), np.uint8)).tolist() == [ring.LAST] * 2
+
+
+@pytest.mark.parametrize("shape", [(16,), (2, 15), (2, 17)])
+def test_only_a_column_of_conversation_ids_has_tokens(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        ring.tokens(np.zeros(shape, np.uint8))
 
 
 @pytest.mark.parametrize("size", [0, 15, 17])
@@ -38,6 +57,11 @@ def test_a_cut_is_contiguous_and_whole(parts: int) -> None:
 def test_part_of_agrees_with_cut(token: int, parts: int) -> None:
     part = ring.part_of(token, parts)
     assert token in ring.cut(part, parts)
+
+
+@given(st.lists(tokens | st.sampled_from([ring.FIRST + 1, -1, 0, 1, ring.LAST]), max_size=20), cuts)
+def test_parts_of_a_column_are_those_of_its_tokens(column: list[int], parts: int) -> None:
+    assert ring.parts_of(np.array(column, np.int64), parts).tolist() == [ring.part_of(one, parts) for one in column]
 
 
 @given(cuts, st.data())

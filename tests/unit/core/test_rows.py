@@ -1,10 +1,14 @@
-"""Canonical rows survive Arrow, and Arrow batches come out sorted."""
+"""Canonical rows survive Arrow; tables of them are sorted and merged as the rows themselves would be."""
 
+from collections.abc import Iterable
+
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core import digest, rows
-from core.overlay import Row
+from core.overlay import Row, laid_over, merge_all, row_of
+from schemas.events import Event
 from schemas.tables import CANONICAL
 from tests import strategies
 
@@ -29,3 +33,62 @@ def test_sorting_keeps_every_row(found: list[Row], batch_rows: int) -> None:
 def test_no_rows_are_no_batches() -> None:
     assert list(rows.to_batches([])) == []
     assert sum(batch.num_rows for batch in rows.in_key_order([])) == 0
+
+
+CONVERSATIONS = [bytes([number]) * 16 for number in range(3)]
+crowded = strategies.crowded_events(CONVERSATIONS)
+
+
+def rows_of(events: list[Event]) -> list[Row]:
+    return [row_of(event) for event in events]
+
+
+def tables(found: list[Row], size: int) -> list[pa.Table]:
+    """Row groups of a file that holds `found`."""
+    held = merge_all(found)
+    ordered = [held[key] for key in sorted(held)]
+    return [pa.Table.from_batches([batch]) for batch in rows.to_batches(ordered, size)]
+
+
+def listed(found: Iterable[pa.Table]) -> list[Row]:
+    return [row for table in found for row in rows.from_batch(table)]
+
+
+@given(strategies.shuffled_in_chunks(crowded))
+def test_one_row_per_key_is_what_merging_gives(history: tuple[list[Event], list[list[Event]]]) -> None:
+    """In any order and any split, replays included."""
+    events, chunks = history
+    wanted = merge_all(rows_of(events))
+    found = rows.one_per_key(rows.to_batch(rows_of(chunk)) for chunk in chunks)
+    assert listed([found]) == [wanted[key] for key in sorted(wanted)]
+    assert rows.one_per_key(found.to_batches()).equals(found)
+
+
+@given(crowded, crowded, st.integers(1, 4))
+def test_merging_into_row_groups_is_laying_over(old: list[Event], new: list[Event], size: int) -> None:
+    groups, change = tables(rows_of(old), size), rows.one_per_key([rows.to_batch(rows_of(new))])
+    merged = list(rows.merged_groups(groups, change))
+    wanted = {row.key: row for row in laid_over(listed(groups), merge_all(rows_of(new)))}
+    assert listed(group for group, _ in merged) == [wanted[key] for key in sorted(wanted)]
+    untouched = [group for group, is_touched in merged if not is_touched]
+    assert all(any(group is one for one in groups) for group in untouched)
+    keys = {key for group, is_touched in merged if not is_touched for key in rows.keys_of(group)}
+    assert not keys & set(rows.keys_of(change))
+
+
+@given(crowded, crowded, st.integers(1, 4))
+def test_merging_twice_is_merging_once(old: list[Event], new: list[Event], size: int) -> None:
+    change = rows.one_per_key([rows.to_batch(rows_of(new))])
+    once = [group for group, _ in rows.merged_groups(tables(rows_of(old), size), change)]
+    assert listed(group for group, _ in rows.merged_groups(once, change)) == listed(once)
+
+
+@given(crowded, st.lists(crowded, max_size=3), st.integers(1, 4))
+def test_any_split_of_a_change_gives_the_same(old: list[Event], news: list[list[Event]], size: int) -> None:
+    one_by_one = tables(rows_of(old), size)
+    for new in news:
+        change = rows.one_per_key([rows.to_batch(rows_of(new))])
+        one_by_one = [group for group, _ in rows.merged_groups(one_by_one, change)]
+    everything = rows.one_per_key([rows.to_batch(rows_of(new)) for new in news])
+    at_once = rows.merged_groups(tables(rows_of(old), size), everything)
+    assert listed(group for group, _ in at_once) == listed(one_by_one)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.digest import Digest
 from core.errors import DamagedError, RefusedError
 from lakehouse.coldfile import read_cold_file
 from lakehouse.index import (
@@ -271,7 +272,7 @@ def test_find_agrees_with_a_naive_scan(
     packed = [identifier(one) + identifier(two) for one, two in sorted(keys)]
     pieces = [packed[at : at + width] for at in range(0, len(packed), width)]
     groups = tuple(RowGroup(piece[0], piece[-1], 0, 0, len(piece)) for piece in pieces)
-    index = ColdIndex(KEY, 0, "", groups, b"")
+    index = ColdIndex(KEY, 0, "", Digest(), groups, b"")
     low, high = identifier(conversation) + identifier(bounds[0]), identifier(conversation) + identifier(bounds[1])
     found = find(index, identifier(conversation), identifier(bounds[0]), identifier(bounds[1]))
     holding = [number for number, piece in enumerate(pieces) if any(low <= key <= high for key in piece)]

@@ -5,7 +5,21 @@ import pytest
 from core.errors import RefusedError
 from core.settings import Objects as ObjectSettings
 from core.settings import Secret
-from lakehouse.paths import data_key, data_path, frozen_key, index_key, storage_options, table_root, table_uri
+from lakehouse.paths import (
+    Placed,
+    data_key,
+    data_key_of,
+    data_path,
+    frozen_key,
+    frozen_table_root,
+    index_key,
+    placed,
+    prefixes,
+    run_key,
+    storage_options,
+    table_root,
+    table_uri,
+)
 
 DIRECTORY = ObjectSettings(url="file:/data")
 S3 = ObjectSettings(
@@ -64,3 +78,38 @@ def test_options_carry_what_a_safe_commit_needs() -> None:
 def test_plain_http_is_for_loopback_only() -> None:
     away = ObjectSettings(url="s3://firn-", endpoint="http://objects.example:9000")
     assert storage_options(away)["aws_allow_http"] == "false"
+
+
+def test_a_key_tells_its_unit_and_its_writer() -> None:
+    assert placed(data_key(3, 2913, 17, 42, "0af")) == Placed(2913, 3, 42)
+    assert placed(frozen_key(3, 2913, 1, 17, 42, "0af")) == Placed(2913, 3, 42)
+    assert placed(f"{frozen_table_root(3)}/week=2913/generation=1/00000042-0af.parquet") == Placed(2913, 3, 42)
+    assert placed(run_key(3, 2913, "0af")) == Placed(2913, 3, None)
+    assert placed(data_key(1000, 2913, 100_000, 10**9, "0af")) == Placed(2913, 1000, 10**9)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        index_key(data_key(3, 2913, 17, 42, "0af")),
+        data_key(3, 2913, 17, 42, "0af") + ".crc",
+        "lake/messages/s003/_delta_log/00000000000000000000.json",
+        "lake/messages/s003/week=2913/shard=00017/part-00000-0f0e.snappy.parquet",
+        "media/0af",
+    ],
+)
+def test_what_is_no_data_file_of_ours_tells_nothing(key: str) -> None:
+    assert placed(key) is None
+
+
+@pytest.mark.parametrize("key", [data_key(3, 2913, 17, 42, "0af"), frozen_key(3, 2913, 1, 17, 42, "0af")])
+def test_an_index_leads_back_to_its_file(key: str) -> None:
+    assert data_key_of(index_key(key)) == data_key_of(key) == key
+
+
+def test_all_of_a_slice_lies_under_its_prefixes() -> None:
+    keys = [data_key(3, 2913, 17, 42, "0af"), frozen_key(3, 2913, 1, 17, 42, "0af"), run_key(3, 2913, "0af")]
+    keys += [*map(index_key, keys[:2]), f"{frozen_table_root(3)}/week=2913/generation=1/00000042-0af.parquet"]
+    assert all(key.startswith(prefixes(3)) for key in keys)
+    assert not any(key.startswith(prefixes(30)) for key in keys)
+    assert not f"{table_root(3)}/_delta_log/_last_checkpoint".startswith(prefixes(3))
