@@ -56,6 +56,11 @@ class Progress:
         """A line that stays."""
         self.screen.say(line)
 
+    def tell(self, line: str) -> None:
+        """A line that goes with the bar, in place of the title."""
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], description=line)
+
     def at(self, done: float, total: float) -> None:
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=done, total=total)

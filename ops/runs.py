@@ -17,8 +17,10 @@ from ops.java import find_java
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = ("sealed", "copied", "verified", "switched")
+FOLD_STEPS = ("rewritten", "written", "folded")  # the first is Spark's, for all units at once
 _STAGE = re.compile(r"\[Stage \d+:.*\((\d+) \+ \d+\) / (\d+)\]")
-_STEP = re.compile(rf"(\S+/\d{{4}}-W\d\d/\d+): ({'|'.join(STEPS)}) ")
+_STEP = re.compile(rf"(\S+/\d{{4}}-W\d\d/\d+): (?:[\d,]+ files of [\d,]+ rows )?({'|'.join(STEPS + FOLD_STEPS)})\b")
+_ROWS = re.compile(r"(read|placed) ([\d,]+) of ~?([\d,]+) rows")
 _ERRORS = {one.__name__: one for one in (FirnError, RefusedError, BlockedError, DamagedError, OutcomeUnknownError)}
 # The job's own last words on an error come back as that error; Java's announcements help nobody.
 _ENDING = re.compile(rf"({'|'.join(_ERRORS)}|MissingTableError): |  do: ")
@@ -102,24 +104,29 @@ def end(child: subprocess.Popen[Any]) -> None:
 
 
 class Steps:
-    """Reads from a job's lines how far it is: each unit that a mover names has four steps, Spark counts its tasks."""
+    """Reads from a job's lines how far it is: each unit that a mover names has four steps, Spark counts its tasks, an
+    import reads all rows and then places them. A fold names its units only when Spark is done with all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: str = "move") -> None:
+        self._steps = FOLD_STEPS if job == "fold" else STEPS
         self._units: dict[str, int] = {}
         self._tasks = (0, 1)
 
     def hear(self, line: str) -> tuple[float, float] | None:
         """Done of all, when the line tells of it."""
-        if found := _STEP.match(line):
-            self._units[found[1]], self._tasks = STEPS.index(found[2]) + 1, (0, 1)
+        if (found := _STEP.match(line)) and found[2] in self._steps:
+            self._units[found[1]], self._tasks = self._steps.index(found[2]) + 1, (0, 1)
         elif found := _STAGE.search(line):
             self._tasks = int(found[1]), int(found[2])
+        elif found := _ROWS.match(line):
+            done, total = (int(number.replace(",", "")) for number in found.group(2, 3))
+            return done + (total if found[1] == "placed" else 0), 2 * total
         else:
             return None
         if not self._units:
-            return self._tasks
+            return self._tasks[0], self._tasks[1] * (len(FOLD_STEPS) if self._steps is FOLD_STEPS else 1)
         step = len(self._units) * self._tasks[0] / self._tasks[1]
-        total = len(STEPS) * len(self._units)
+        total = len(self._steps) * len(self._units)
         return min(total, sum(self._units.values()) + step), total
 
 

@@ -1,7 +1,7 @@
 """What the consumer refuses to keep."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import timedelta
 
 import pytest
 from hypothesis import assume, given
@@ -14,10 +14,11 @@ from tests import strategies
 C = ids.conversation_uuid("test", "1")
 NOW_US = 1_780_000_000_000_000
 M, E = ids.compose(NOW_US - 5, 0, 0), ids.compose(NOW_US, 0, 0)
-SENT = MessageSent(C, M, 1, 0, b"body", None, None, None, datetime(2026, 6, 1, tzinfo=UTC))
+SENT = MessageSent(C, M, 1, 0, b"body", None, None, None, ids.instant(M))
 EDITED = MessageEdited(C, M, E, 1, b"body")
 FIRST_MONDAY_US = 4 * 24 * 3600 * 1_000_000
 TOO_BIG = bytes(BODY_BYTES_MAX + 1)
+AT_MOST = ids.compose(NOW_US + CLOCK_SKEW_US, 0, 0)
 AHEAD = ids.compose(NOW_US + CLOCK_SKEW_US + 1, 0, 0)
 
 
@@ -37,7 +38,10 @@ AHEAD = ids.compose(NOW_US + CLOCK_SKEW_US + 1, 0, 0)
         (replace(EDITED, event_id=ids.to_timeuuid(E).bytes), "not a time-ordered id"),
         (replace(EDITED, message_id=ids.compose(FIRST_MONDAY_US, 0, 0)), None),
         (replace(EDITED, message_id=ids.compose(FIRST_MONDAY_US - 1, 0, 0)), "before the first week"),
-        (replace(SENT, message_id=ids.compose(NOW_US + CLOCK_SKEW_US, 0, 0)), None),
+        (replace(SENT, message_id=AT_MOST, server_ts=ids.instant(AT_MOST)), None),
+        (replace(SENT, server_ts=ids.instant(M) + timedelta(microseconds=CLOCK_SKEW_US)), None),
+        (replace(SENT, server_ts=ids.instant(M) + timedelta(microseconds=CLOCK_SKEW_US + 1)), "a day off its id"),
+        (replace(SENT, server_ts=ids.instant(M) - timedelta(microseconds=CLOCK_SKEW_US + 1)), "a day off its id"),
         (replace(SENT, message_id=AHEAD), "ahead of the log"),
         (replace(EDITED, message_id=AHEAD), "ahead of the log"),
         (replace(EDITED, event_id=AHEAD), "ahead of the log"),
