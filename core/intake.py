@@ -1,5 +1,7 @@
 """What the consumer refuses to keep: an event that decodes but cannot be true."""
 
+from datetime import datetime, timedelta
+
 from core import ids
 from schemas.events import BODY_BYTES_MAX, Event, MessageDeleted, MessageEdited, MessageSent, ReactionSet
 
@@ -17,15 +19,26 @@ def why_not(event: Event, key: bytes, appended_us: int) -> str | None:
         named.append(event.reply_to)
     if not all(map(ids.is_ordered_id, named)):
         return "an id is not a time-ordered id of ours"
-    if ids.unix_us(event.message_id) < _FIRST_WEEK_US:
-        return "its message is from before the first week"
-    if max(ids.unix_us(event.event_id), ids.unix_us(event.message_id)) > appended_us + CLOCK_SKEW_US:
-        return "it is more than a day ahead of the log"
     if key != event.conversation_id:
         return "its key is another conversation"
     if not isinstance(event, MessageSent) and event.event_id == event.message_id:
         return "it has the id of its message, so the two could not be told apart"
-    return _over_a_cap(event)
+    return _untimely(event, appended_us) or _over_a_cap(event)
+
+
+def _untimely(event: Event, appended_us: int) -> str | None:
+    message_us = ids.unix_us(event.message_id)
+    if message_us < _FIRST_WEEK_US:
+        return "its message is from before the first week"
+    if max(ids.unix_us(event.event_id), message_us) > appended_us + CLOCK_SKEW_US:
+        return "it is more than a day ahead of the log"
+    if isinstance(event, MessageSent) and abs(_unix_us(event.server_ts) - message_us) > CLOCK_SKEW_US:
+        return "its server_ts is more than a day off its id"
+    return None
+
+
+def _unix_us(when: datetime) -> int:
+    return (when - ids.UNIX_EPOCH) // timedelta(microseconds=1)
 
 
 def _over_a_cap(event: Event) -> str | None:

@@ -15,6 +15,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 # A plain "@daily" would give intervals of no length, and `now` is the end of the interval.
 DAILY = CronDataIntervalTimetable("0 0 * * *", timezone="UTC")
+# Half an hour before the others, for what must be done before them; a pool of one slot keeps the order when it lasts.
+EVENING = CronDataIntervalTimetable("30 23 * * *", timezone="UTC")
 START = datetime(2018, 1, 1, tzinfo=UTC)  # no run lies before it, so an older history needs an earlier date
 
 REGION = Param(
@@ -32,7 +34,7 @@ WEEK = Param(
 APPLY = Param(
     False,
     type="boolean",
-    description="Drop for real. Without it a run started by hand only says what it would drop.",
+    description="Delete for real. Without it a run started by hand only says what it would delete.",
 )
 
 # A job's exit codes that trying again cannot mend: a wrong request, or stored data that is not what was written.
@@ -66,6 +68,8 @@ DEFAULT_ARGS: dict[str, Any] = {
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(hours=1),
     "retry_policy": ExitCodes(),
+    # Of tasks that wait for one slot the older run goes first; Airflow's own rule would put the longer DAG first.
+    "weight_rule": "absolute",
 }
 
 
@@ -88,8 +92,8 @@ def destructive_arguments(context: Mapping[str, Any], jinja_env: object = None) 
     return arguments(context) + (["--apply"] if applies else [])
 
 
-def python_command(job: str, options: list[str]) -> list[str]:
-    return [sys.executable, "-m", f"jobs.{job}", *options]
+def python_command(module: str, options: list[str]) -> list[str]:
+    return [sys.executable, "-m", module, *options]
 
 
 def spark_task(job: str, options: Any, pool: str) -> SparkSubmitOperator:

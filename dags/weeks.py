@@ -43,7 +43,7 @@ from dags._wiring import DAILY, DEFAULT_ARGS, REGION, REPOSITORY, START, argumen
 def weeks() -> None:
     @task.bash(task_id="weeks", pool="ddl", cwd=str(REPOSITORY))
     def make_tables(**context: Any) -> str:
-        return shlex.join(python_command("weeks", arguments(context)))
+        return shlex.join(python_command("jobs.weeks", arguments(context)))
 
     make_tables()
 

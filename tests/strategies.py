@@ -1,6 +1,7 @@
 """Hypothesis strategies that all tests share."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TypeVar
@@ -18,7 +19,13 @@ EARLIEST = datetime(2015, 1, 1)  # naive, as hypothesis wants its bounds
 LATEST = datetime(2040, 1, 1)
 
 instants = st.datetimes(EARLIEST, LATEST, timezones=st.just(UTC))
-milliseconds = instants.map(lambda when: when.replace(microsecond=when.microsecond // 1000 * 1000))
+
+
+def _in_milliseconds(when: datetime) -> datetime:
+    return when.replace(microsecond=when.microsecond // 1000 * 1000)
+
+
+milliseconds = instants.map(_in_milliseconds)
 week_numbers = st.integers(weeks.of_instant(EARLIEST.replace(tzinfo=UTC)), weeks.of_instant(LATEST.replace(tzinfo=UTC)))
 clocks = st.integers(0, 2**16 - 1)
 nodes = st.integers(0, 2**48 - 1)
@@ -51,7 +58,7 @@ messages = st.builds(
     reply_to=st.none() | ordered_ids,
     preview=st.none() | bodies,
     server_ts=milliseconds,
-)
+).map(lambda sent: replace(sent, server_ts=_in_milliseconds(ids.instant(sent.message_id))))
 _amended = {
     "conversation_id": conversation_ids,
     "message_id": ordered_ids,

@@ -14,7 +14,9 @@ from pendulum import DateTime, instance
 from dags._wiring import ExitCodes
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-IDS = ["drop", "tier", "weeks"]
+IDS = ["drop", "fold", "maintain", "tier", "weeks"]
+BY_WEEK = ("drop", "fold", "tier")
+DESTRUCTIVE = ("drop", "maintain")
 POOLS = json.loads((DAGS / "pools.json").read_text())
 MAY_IMPORT = {"airflow", "dags"}
 
@@ -59,6 +61,16 @@ def test_a_writer_runs_alone_and_never_catches_up(bag: DagBag, dag_id: str) -> N
     assert all(isinstance(task.retry_policy, ExitCodes) for task in dag.tasks)
 
 
+def test_the_gate_judges_whatever_became_of_the_move_and_the_end_watches_both(bag: DagBag) -> None:
+    tier = bag.dags["tier"]
+    after = {task.task_id: (task.upstream_task_ids, task.trigger_rule.value) for task in tier.tasks}
+    assert after == {
+        "move": (set(), "all_success"),
+        "quality": ({"move"}, "all_done"),
+        "done": ({"move", "quality"}, "all_success"),
+    }
+
+
 def test_every_pool_ships(bag: DagBag) -> None:
     used = {task.pool for dag in bag.dags.values() for task in dag.tasks}
     assert used == set(POOLS)
@@ -67,17 +79,33 @@ def test_every_pool_ships(bag: DagBag) -> None:
 
 @pytest.mark.parametrize("dag_id", IDS)
 def test_an_interval_is_one_whole_day(bag: DagBag, dag_id: str) -> None:
-    interval = _next_interval(bag.dags[dag_id], datetime(2026, 8, 31, tzinfo=UTC))
-    assert interval.start == datetime(2026, 8, 31, tzinfo=UTC)
-    assert interval.end == datetime(2026, 9, 1, tzinfo=UTC)
+    begins = datetime(2026, 8, 31, tzinfo=UTC) - (timedelta(minutes=30) if dag_id == "fold" else timedelta())
+    interval = _next_interval(bag.dags[dag_id], begins)
+    assert (interval.start, interval.end) == (begins, begins + timedelta(days=1))
+
+
+def test_a_fold_takes_the_slot_before_the_freeze_that_waits_for_it(bag: DagBag) -> None:
+    fold, move = bag.dags["fold"].get_task("fold"), bag.dags["tier"].get_task("move")
+    assert fold.pool == move.pool == "lake_writers"
+    assert POOLS[fold.pool]["slots"] == 1
+    ranks = {(one.priority_weight, str(one.weight_rule)) for one in (fold, move)}
+    assert ranks == {(1, "absolute")}, "of equals the older run goes first"
+
+
+@pytest.mark.parametrize("dag_id", DESTRUCTIVE)
+def test_what_deletes_says_so(bag: DagBag, dag_id: str) -> None:
+    dag = bag.dags[dag_id]
+    assert "destructive" in dag.tags
+    assert "dry run" in (dag.doc_md or "")
+    assert dag.params["apply"] is False
 
 
 @pytest.mark.parametrize(
     ("dag_id", "name", "value"),
     [
         *[(dag_id, "region", value) for dag_id in IDS for value in ("", "US", "us; rm -rf /", "u" * 17, 7)],
-        *[(dag_id, "week", value) for dag_id in ("tier", "drop") for value in ("", "2026-35", "2026-W35 ", "x26-W35")],
-        *[("drop", "apply", value) for value in ("yes", 1, None)],
+        *[(dag_id, "week", value) for dag_id in BY_WEEK for value in ("", "2026-35", "2026-W35 ", "x26-W35")],
+        *[(dag_id, "apply", value) for dag_id in DESTRUCTIVE for value in ("yes", 1, None)],
     ],
 )
 def test_a_bad_param_is_refused_at_the_trigger(bag: DagBag, dag_id: str, name: str, value: object) -> None:
@@ -91,18 +119,13 @@ def test_a_bad_param_is_refused_at_the_trigger(bag: DagBag, dag_id: str, name: s
     ("dag_id", "name", "values"),
     [
         *[(dag_id, "region", (None, "us", "ap-south-1")) for dag_id in IDS],
-        ("tier", "week", (None, "2026-W35")),
-        ("drop", "week", (None, "2026-W35")),
-        ("drop", "apply", (True, False)),
+        *[(dag_id, "week", (None, "2026-W35")) for dag_id in BY_WEEK],
+        *[(dag_id, "apply", (True, False)) for dag_id in DESTRUCTIVE],
     ],
 )
 def test_a_good_param_is_taken(bag: DagBag, dag_id: str, name: str, values: tuple[object, ...]) -> None:
     param = bag.dags[dag_id].params.get_param(name)
     assert [param.resolve(value) for value in values] == list(values)
-
-
-def test_a_hand_started_drop_is_dry_unless_it_says_otherwise(bag: DagBag) -> None:
-    assert bag.dags["drop"].params["apply"] is False
 
 
 @pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.name)

@@ -37,6 +37,7 @@ SDK_HOMES = {
     "deltalake": {"lakehouse/commit.py"},
     "duckdb": {"lakehouse/analytics.py"},
     "airflow": {"dags/*.py", "ops/dagruns.py"},
+    "great_expectations": {"quality/suites.py"},
 }
 SPARK_HOME = "lakehouse/session.py"
 REAL_TIME = {
@@ -209,6 +210,8 @@ BAD = [
     (strangers, "jobs/x.py", "from pyspark.sql import functions as F"),
     (strangers, "jobs/x.py", "import pyspark"),
     (strangers, "core/x.py", "import airflow"),
+    (strangers, "quality/run.py", "import great_expectations.expectations as gxe"),
+    (upward, "quality/x.py", "from jobs import shell"),
     (late, "jobs/x.py", "def f() -> None:\n    from core import ids"),
     (late, "jobs/x.py", "class A:\n    def f(self) -> None:\n        import stores.kafka"),
     (untyped, "core/x.py", "def f(a) -> None: ..."),

@@ -1,0 +1,1 @@
+"""What judges data before anything of it may be dropped."""
