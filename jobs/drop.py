@@ -2,7 +2,8 @@
 
 A separate job with a right of its own, a dry run unless told otherwise. A week's tables go whole, so all slices of the
 week must be free to go: switched, settled, proven part by part, past their grace, and the sink, read from all replicas,
-must hold everything that the source holds.
+must hold everything that the source holds. Cold files, the source of what was frozen, go unit by unit (`withdrawal`).
+Nothing of a unit goes before the quality gate has passed its cold files.
 """
 
 import sys
@@ -11,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 from pyspark.sql import SparkSession
 
@@ -19,13 +19,16 @@ from core import ledger, moves, settings, weeks
 from core.errors import BlockedError, DamagedError
 from core.ledger import Part, TableState, WeekTable
 from core.moves import State, Unit
-from jobs import shell
+from core.tiers import Tier
+from jobs import shell, withdrawal
+from jobs.attempt import Attempt, each_region
+from jobs.verdicts import why_not_judged
 from lakehouse import ends
-from lakehouse.publish import require_pointers
-from lakehouse.session import spark_session, spread, succeeded
-from lakehouse.site import Site, opened
+from lakehouse.publish import parts_of, require_pointers
+from lakehouse.session import spark_session, succeeded
+from lakehouse.site import Site
 from stores import messages
-from stores.leases import Keeper, holding, keeping
+from stores.leases import Keeper, holding
 
 
 @dataclass(frozen=True)
@@ -50,35 +53,27 @@ def run(
     say: shell.Say,
 ) -> dict[str, Any]:
     """Returns what was dropped (or would be) and why the rest stays."""
-    report = {}
-    for region in regions:
-        with opened(config, region) as site, keeping(site.ledger, uuid4().hex, config.clocks.lease_seconds) as keeper:
-            report[region] = drop_region(spark, site, keeper, now, only, apply, say)
+    report = each_region(spark, config, now, regions, say, lambda attempt: drop_region(attempt, only, apply))
     return {"applied": apply, "dropped": sum(len(region["dropped"]) for region in report.values()), "regions": report}
 
 
-def drop_region(
-    spark: SparkSession,
-    site: Site,
-    keeper: Keeper,
-    now: datetime,
-    only: Sequence[int] | None,
-    apply: bool,
-    say: shell.Say,
-) -> dict[str, Any]:
-    reasons = {week: why_not(site, week, now) for week in candidates(site, only)}
+def drop_region(run: Attempt, only: Sequence[int] | None, apply: bool) -> dict[str, Any]:
+    site = run.site
+    reasons = {week: why_not(site, week, run.now) for week in candidates(site, only)}
     free = [week for week, why in reasons.items() if not why]
-    prove(spark, site, free)
-    if apply and free:
+    prove(run, free)
+    cold = {unit: withdrawal.why_not(run, unit) for unit in withdrawal.candidates(run, only)}
+    frozen = withdrawal.prove(run, [unit for unit, why in cold.items() if not why])
+    if apply and (free or frozen):
         _wait_for_readers(site)
         for week in free:
-            drop(site, keeper, week)
-    for week in free:
-        say(f"{week.name}: {'dropped' if apply else 'would be dropped'}")
-    return {
-        "dropped": [week.name for week in free],
-        "kept": {week.name: why[0] for week, why in reasons.items() if why},
-    }
+            drop(site, run.keeper, week)
+        frozen = run.able(frozen, lambda unit: withdrawal.drop(run, unit))
+    dropped = [*(week.name for week in free), *map(withdrawal.name_of, frozen)]
+    for name in dropped:
+        run.say(f"{name}: {'dropped' if apply else 'would be dropped'}")
+    kept = {week.name: why[0] for week, why in reasons.items() if why}
+    return {"dropped": dropped, "kept": kept | {withdrawal.name_of(unit): why for unit, why in cold.items() if why}}
 
 
 def candidates(site: Site, only: Sequence[int] | None) -> list[Week]:
@@ -102,14 +97,21 @@ def why_not(site: Site, week: Week, now: datetime) -> list[str]:
         for unit in week.units
         if unit.move.source is not week.table.tier
     ]
-    return staying + [reason for unit in week.units if (reason := moves.why_not_drop(unit, now, site.config.tiers))]
+    reasons = [moves.why_not_drop(unit, now, site.config.tiers) or _quality(site, unit) for unit in week.units]
+    return staying + [reason for reason in reasons if reason]
 
 
-def prove(spark: SparkSession, site: Site, free: Sequence[Week]) -> None:
+def _quality(site: Site, unit: Unit) -> str | None:
+    """Of a warm sink there is nothing to judge."""
+    return why_not_judged(site, unit) if unit.move.sink is Tier.COLD else None
+
+
+def prove(run: Attempt, free: Sequence[Week]) -> None:
     """DamagedError unless every part was verified and every sink still covers its source; one Spark job for all."""
-    unproven = [week for week in free if week.table.state is TableState.LIVE]
+    site, unproven = run.site, [week for week in free if week.table.state is TableState.LIVE]
     work = [item for week in unproven for unit in week.units for item in _verified_parts(site, unit)]
-    findings = succeeded(spread(spark, site.config, site.region, ends.covered, work))
+    found = run.spread(ends.covered, [(unit, (unit, part)) for unit, part in work])
+    findings = [finding for of_unit in found.values() for finding in succeeded(of_unit)]
     if uncovered := [finding.part for finding in findings if not finding.proven]:
         names = ", ".join(sorted({weeks.label(part.week) for part in uncovered}))
         raise DamagedError(
@@ -119,7 +121,7 @@ def prove(spark: SparkSession, site: Site, free: Sequence[Week]) -> None:
 
 
 def _verified_parts(site: Site, unit: Unit) -> list[tuple[Unit, Part]]:
-    parts = site.ledger.parts(unit)
+    parts = parts_of(site, unit)
     if len(parts) != unit.shards or not all(part.verified for part in parts):
         raise DamagedError(
             f"{unit.name} is switched but not all of its parts are verified", "nothing was dropped; move it again"

@@ -9,7 +9,6 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +17,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from core.errors import BlockedError, OutcomeUnknownError, RefusedError
+from lakehouse.deltalog import Actions, actions_of, checkpoint_key, commit_key, hint_key
 from lakehouse.tables import TableRef, Value
 from stores.objects import NotFoundError, ObjectInfo
 
@@ -108,9 +108,18 @@ def transaction_version(table: TableRef, app_id: str) -> int | None:
     return _load(table).transaction_version(app_id)
 
 
-def checkpoint(table: TableRef) -> None:
-    """Only when asked: a commit never writes one."""
-    _load(table).create_checkpoint()
+def checkpoint(table: TableRef) -> int:
+    """The version that it holds; made only when asked, for a commit never writes one. Durable when this returns."""
+    loaded = _load(table)
+    try:
+        loaded.create_checkpoint()
+    except (DeltaError, OSError) as fault:
+        raise BlockedError(
+            f"no checkpoint of table {table.root} could be made", "check the object store, then run again"
+        ) from fault
+    for key in (checkpoint_key(table, loaded.version()), hint_key(table)):
+        table.objects.settle(key)
+    return loaded.version()
 
 
 def commit(
@@ -258,7 +267,7 @@ def _version_of(table: TableRef, latest: int, app_id: str, number: int, attempt_
     """Walks the log back to the commit with this number; StaleCommitError unless it is this attempt's."""
     for version in range(latest, -1, -1):
         try:
-            actions = _log(table, version)
+            actions = actions_of(table, version)
         except NotFoundError as fault:
             raise OutcomeUnknownError(
                 f"table {table.root} has committed number {number}, and the log that tells whose is cleaned away",
@@ -277,31 +286,18 @@ def _version_of(table: TableRef, latest: int, app_id: str, number: int, attempt_
 
 def _is_ours(table: TableRef, version: int, attempt_id: str) -> bool:
     try:
-        return _attempt_of(_log(table, version)) == attempt_id
+        return _attempt_of(actions_of(table, version)) == attempt_id
     except NotFoundError:
         return False
 
 
-def _log(table: TableRef, version: int) -> dict[str, list[dict[str, Any]]]:
-    """The actions of one version by kind."""
-    actions: dict[str, list[dict[str, Any]]] = {}
-    for line in table.objects.get(_log_key(table, version)).splitlines():
-        for kind, action in json.loads(line).items():
-            actions.setdefault(kind, []).append(action)
-    return actions
-
-
-def _attempt_of(actions: dict[str, list[dict[str, Any]]]) -> str | None:
+def _attempt_of(actions: Actions) -> str | None:
     return next((info.get(_ATTEMPT) for info in actions.get("commitInfo", [])), None)
 
 
 def _settled(table: TableRef, version: int) -> int:
-    table.objects.settle(_log_key(table, version))
+    table.objects.settle(commit_key(table, version))
     return version
-
-
-def _log_key(table: TableRef, version: int) -> str:
-    return f"{table.root}/_delta_log/{version:020d}.json"
 
 
 def _milliseconds(instant: datetime) -> int:

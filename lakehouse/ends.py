@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
+import pyarrow as pa
+
 from core import digest, ring, rows
 from core.errors import DamagedError
-from core.ledger import Part
+from core.ledger import Part, Pointer
 from core.moves import Unit
 from core.overlay import Row, laid_over, merge_all, row_of
 from core.tiers import Tier
 from lakehouse.coldfile import read_cold_file
-from lakehouse.paths import data_path, table_root
+from lakehouse.frozen import fresh_place, require_attested, write_frozen_file
+from lakehouse.paths import data_path, frozen_key, table_root
 from lakehouse.site import Site
-from lakehouse.writer import write_cold_file
+from lakehouse.writer import ColdFile, write_cold_file
 from stores import messages
 from stores.cassandra import Level
 from stores.objects import NotFoundError
@@ -47,33 +50,76 @@ def tokens(site: Site, unit: Unit, shard: int) -> ring.Range:
 
 def source_rows(site: Site, unit: Unit, shard: int) -> Iterator[Row]:
     tier = unit.move.source
+    if not tier.is_cql:
+        return chain.from_iterable(map(rows.from_batch, cold_batches(site, unit, source_file(site, unit, shard))))
     return messages.scan(site.database(tier), site.region, tier, unit.week, tokens(site, unit, shard))
 
 
+def source_file(site: Site, unit: Unit, shard: int) -> Pointer:
+    """The cold file of a shard; DamagedError when no pointer leads to it."""
+    for pointer in site.ledger.pointers(unit.week, unit.slice):
+        if (pointer.shards, pointer.shard) == (unit.shards, shard):
+            return pointer
+    raise DamagedError(
+        f"no pointer leads to the cold file of shard {shard} of {unit.name}",
+        "run ./firn maintain --apply, which brings pointers up to the Delta log, then the same command again",
+    )
+
+
+def cold_batches(site: Site, unit: Unit, file: Part | Pointer) -> Iterator[pa.RecordBatch]:
+    return read_cold_file(site.objects, f"{table_root(unit.slice)}/{file.path}", file.sha256)
+
+
 def sink_rows(site: Site, unit: Unit, part: Part, level: Level = Level.QUORUM) -> Iterator[Row]:
-    """As the store gives them back."""
+    """As the store gives them back; a frozen sink gives nothing back."""
     tier = unit.move.sink
     if tier.is_cql:
         return messages.scan(site.database(tier), site.region, tier, unit.week, tokens(site, unit, part.shard), level)
-    key = f"{table_root(unit.slice)}/{part.path}"
-    return chain.from_iterable(rows.from_batch(batch) for batch in read_cold_file(site.objects, key, part.sha256))
+    return chain.from_iterable(map(rows.from_batch, cold_batches(site, unit, part)))
+
+
+def sink_digest(site: Site, unit: Unit, part: Part) -> digest.Digest:
+    """Of what the sink holds. A frozen object's rows were digested before it was put: here the store attests that it
+    still holds those bytes."""
+    if unit.move.sink is Tier.FROZEN:
+        require_attested(site.objects, part.path, part.sha256, part.size_bytes)
+        return part.digest
+    return digest.of_rows(sink_rows(site, unit, part))
 
 
 def copy(site: Site, shard: Shard) -> Part:
     """Harmless to repeat: cells come at their own times, files have names of their own."""
-    tally = digest.Tally()
-    passing = tally.through(source_rows(site, shard.unit, shard.number))
     unit = shard.unit
     part = Part(*unit.key, unit.move.source, shard.number, unit.epoch, digest.Digest())
-    if unit.move.sink is Tier.WARM:
-        site.db.warm.write(messages.batches(site.region, Tier.WARM, unit.week, passing))
-        return replace(part, digest=tally.digest, size_bytes=tally.size_bytes)
-    path = data_path(unit.week, shard.number, unit.epoch, shard.attempt)
-    ordered = rows.in_key_order(rows.to_batches(passing))
-    file = write_cold_file(
-        ordered, site.objects, f"{table_root(unit.slice)}/{path}", site.config.layout.row_group_bytes
-    )
-    return replace(part, digest=tally.digest, path=path, size_bytes=file.size_bytes, sha256=file.sha256)
+    match unit.move.sink:
+        case Tier.WARM:
+            tally = digest.Tally()
+            passing = tally.through(source_rows(site, unit, shard.number))
+            site.db.warm.write(messages.batches(site.region, Tier.WARM, unit.week, passing))
+            return replace(part, digest=tally.digest, size_bytes=tally.size_bytes)
+        case Tier.COLD:
+            path = data_path(unit.week, shard.number, unit.epoch, shard.attempt)
+            return of_file(part, path, _to_cold(site, shard, f"{table_root(unit.slice)}/{path}"))
+        case _:
+            key = frozen_key(unit.slice, unit.week, unit.generation, shard.number, unit.epoch, shard.attempt)
+            return of_file(part, key, _to_frozen(site, shard, key))
+
+
+def of_file(part: Part, path: str, file: ColdFile) -> Part:
+    return replace(part, digest=file.digest, path=path, size_bytes=file.size_bytes, sha256=file.sha256)
+
+
+def _to_cold(site: Site, shard: Shard, key: str) -> ColdFile:
+    ordered = rows.in_key_order(rows.to_batches(source_rows(site, shard.unit, shard.number)))
+    return write_cold_file(ordered, site.objects, key, site.config.layout.row_group_bytes)
+
+
+def _to_frozen(site: Site, shard: Shard, key: str) -> ColdFile:
+    unit = shard.unit
+    place = fresh_place(*unit.key, unit.generation, shard.number, unit.epoch)
+    batches = cold_batches(site, unit, source_file(site, unit, shard.number))
+    sizes = (site.config.layout.row_group_bytes, site.config.frozen.text_class)
+    return write_frozen_file(batches, site.vault, site.objects, place, key, *sizes)
 
 
 def verify(site: Site, work: tuple[Unit, Part]) -> Finding:
@@ -84,10 +130,10 @@ def verify(site: Site, work: tuple[Unit, Part]) -> Finding:
     unit, part = work
     source = digest.of_rows(source_rows(site, unit, part.shard))
     try:
-        sink = digest.of_rows(sink_rows(site, unit, part))
+        sink = sink_digest(site, unit, part)
     except (DamagedError, NotFoundError):
         return Finding(part, source, digest.Digest(), False)
-    if source != sink or sink != part.digest:
+    if unit.move.source.is_cql and (source != sink or sink != part.digest):
         amendments = lane_rows(site, unit, part.shard)
         source = digest.of_rows(laid_over(source_rows(site, unit, part.shard), amendments))
         sink = digest.of_rows(laid_over(sink_rows(site, unit, part), amendments))
@@ -97,9 +143,13 @@ def verify(site: Site, work: tuple[Unit, Part]) -> Finding:
 def covered(site: Site, work: tuple[Unit, Part]) -> Finding:
     """Before a drop: the sink with its lane, read from ALL replicas, must lose nothing by losing the source.
 
-    It has to be unchanged when the source is merged into it; it may hold more, for it has been written since.
+    It has to be unchanged when the source is merged into it; it may hold more, for it has been written since. A cold
+    source is written by nobody, so its file must be the very one whose rows were frozen.
     """
     unit, part = work
+    if not unit.move.source.is_cql:
+        source = digest.of_rows(source_rows(site, unit, part.shard))
+        return Finding(part, source, sink_digest(site, unit, part), source == part.digest)
     amendments = lane_rows(site, unit, part.shard)
     sink = list(laid_over(sink_rows(site, unit, part, Level.ALL), amendments))
     left = merge_all(source_rows(site, unit, part.shard))

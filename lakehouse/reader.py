@@ -5,34 +5,38 @@ nothing is ever listed. What cannot be read now is named, never skipped.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from core import moves, ring, rows, weeks
 from core.errors import BlockedError, DamagedError
-from core.ledger import Pointer
+from core.ledger import FrozenFile, Pointer
 from core.moves import State, Unit, born_cold
 from core.overlay import Row, merge_all, visible
+from core.rows import ID_BYTES
 from core.tiers import Tier
-from lakehouse.index import HIGHEST, ID_BYTES, find, load_index, read_row_groups
+from lakehouse.frozen import read_frozen_groups
+from lakehouse.index import HIGHEST, ColdIndex, find, load_index, read_row_groups
 from lakehouse.paths import table_root
+from lakehouse.restore import Waiting, waiting
 from lakehouse.site import Site
 from stores import conversations, messages
 from stores.cassandra import MissingTableError
-from stores.objects import Objects
+from stores.objects import FrozenObjectError, Objects
 
 _RELOADS = 5
 
 
 @dataclass(frozen=True)
 class Page:
-    """Visible rows, newest first. `before` continues; None: there is no more. `missing` weeks cannot be read yet."""
+    """Visible rows, newest first. `before` continues; None: there is no more. `missing` weeks cannot be read yet, each
+    with what it waits for; they do not stop the page, so what it shows has gaps there."""
 
     rows: tuple[Row, ...]
     tiers: dict[int, Tier]
     before: bytes | None
-    missing: tuple[int, ...]
+    missing: dict[int, Waiting]
     hidden_amendments: int
 
 
@@ -48,15 +52,15 @@ def read_page(site: Site, conversation_id: bytes, before: bytes | None, limit: i
     """Up to `limit` visible messages with ids below `before`."""
     found: list[Row] = []
     tiers: dict[int, Tier] = {}
-    missing: list[int] = []
+    missing: dict[int, Waiting] = {}
     amendments = 0
     last_week = None if before is None else weeks.of_id(before)
     for week in conversations.weeks_of(site.db.hot, site.region, conversation_id, last_week):
         cursor = before if week == last_week else None
         while len(found) < limit:
             unit, stretch = read_week(site, conversation_id, week, cursor, limit - len(found))
-            if stretch is None:
-                missing.append(week)
+            if isinstance(stretch, Waiting):
+                missing[week] = stretch
                 break
             tiers[week] = unit.tier
             found += visible(stretch.rows)
@@ -66,14 +70,14 @@ def read_page(site: Site, conversation_id: bytes, before: bytes | None, limit: i
                 break
         if len(found) >= limit:
             page = tuple(found[:limit])
-            return Page(page, tiers, page[-1].message_id, tuple(missing), amendments)
-    return Page(tuple(found), tiers, None, tuple(missing), amendments)
+            return Page(page, tiers, page[-1].message_id, missing, amendments)
+    return Page(tuple(found), tiers, None, missing, amendments)
 
 
 def read_week(
     site: Site, conversation_id: bytes, week: int, before: bytes | None, limit: int
-) -> tuple[Unit, Stretch | None]:
-    """The newest stretch below `before` of one week; None where it is frozen.
+) -> tuple[Unit, Stretch | Waiting]:
+    """The newest stretch below `before` of one week; what it waits for where frozen rows of it are not restored.
 
     A table that is gone means that the week moved on since the ledger was read: it is read again. So is a week whose
     reading took longer than the longest read, for that is how long a mover keeps what it has moved.
@@ -82,12 +86,12 @@ def read_week(
     for _ in range(_RELOADS):
         began = time.monotonic()
         unit = site.ledger.unit(week, slice_) or born_cold(site.region, week, slice_)
-        if unit.tier is Tier.FROZEN:
-            return unit, None
         try:
             stretch = _merged(site, unit, conversation_id, before, limit)
         except MissingTableError:
             continue
+        except FrozenObjectError:
+            return unit, waiting(site.objects, _frozen_files(site, unit, conversation_id))
         if time.monotonic() - began <= site.config.clocks.longest_read_seconds:
             return unit, stretch
     raise BlockedError(
@@ -118,8 +122,11 @@ def _between(message_id: bytes, from_id: bytes | None, before: bytes | None) -> 
 
 
 def _from_tier(site: Site, unit: Unit, tier: Tier, conversation_id: bytes, before: bytes | None, limit: int) -> Stretch:
-    if not tier.is_cql:
-        return _from_file(site, unit, conversation_id, before)
+    match tier:
+        case Tier.FROZEN:
+            return _from_frozen(site, unit, conversation_id, before)
+        case Tier.COLD:
+            return _from_file(site, unit, conversation_id, before)
     try:
         found = messages.read(site.database(tier), site.region, tier, unit.week, conversation_id, before, limit)
     except MissingTableError:
@@ -131,23 +138,52 @@ def _from_tier(site: Site, unit: Unit, tier: Tier, conversation_id: bytes, befor
 
 
 def _from_file(site: Site, unit: Unit, conversation_id: bytes, before: bytes | None) -> Stretch:
+    """Of a frozen unit only some shards have a supplement; any other unit has a file in each."""
     pointer = _pointer(site, unit, conversation_id)
-    if pointer is None and unit.shards:
+    if pointer is None and unit.shards and not unit.generation:
         raise DamagedError(
-            f"no pointer leads to a file of {unit.name}", "look at ./firn status; the Delta log has its files"
+            f"no pointer leads to a file of {unit.name}",
+            "run ./firn maintain --apply, which brings pointers up to the Delta log, then read again",
         )
     if pointer is None:
         return Stretch((), None)
     return newest_group(site.objects, f"{table_root(unit.slice)}/{pointer.path}", conversation_id, before)
 
 
+def _from_frozen(site: Site, unit: Unit, conversation_id: bytes, before: bytes | None) -> Stretch:
+    """What is sealed opens to the people who have a key still. FrozenObjectError while it is not restored; where the
+    index says that nothing of the conversation is in it, the object itself is not asked for."""
+    vault = site.vault
+
+    def rows_of(index: ColdIndex, group: int) -> Iterator[Row]:
+        return read_frozen_groups(site.objects, vault, index, [group])
+
+    files = _frozen_files(site, unit, conversation_id)
+    stretches = [_newest_rows(site.objects, file.path, rows_of, conversation_id, before) for file in files]
+    return stretch_of(stretches, [], before)
+
+
 def newest_group(objects: Objects, key: str, conversation_id: bytes, before: bytes | None) -> Stretch:
     """The conversation's rows in the newest row group below `before`: one GET beside the index's."""
+
+    def rows_of(index: ColdIndex, group: int) -> Iterator[Row]:
+        return rows.from_batch(read_row_groups(objects, index, [group]))
+
+    return _newest_rows(objects, key, rows_of, conversation_id, before)
+
+
+def _newest_rows(
+    objects: Objects,
+    key: str,
+    rows_of: Callable[[ColdIndex, int], Iterator[Row]],
+    conversation_id: bytes,
+    before: bytes | None,
+) -> Stretch:
     index = load_index(objects, key)
     groups = find(index, conversation_id, highest=HIGHEST if before is None else _just_below(before))
     if not groups:
         return Stretch((), None)
-    held = rows.from_batch(read_row_groups(objects, index, [groups[-1]]))
+    held = rows_of(index, groups[-1])
     mine = (row for row in held if row.conversation_id == conversation_id and _between(row.message_id, None, before))
     found = tuple(sorted(mine, key=lambda row: row.message_id, reverse=True))
     # With groups left, this one begins in the conversation: all of it from the group's first key up is here.
@@ -165,3 +201,13 @@ def _pointer(site: Site, unit: Unit, conversation_id: bytes) -> Pointer | None:
         if pointer.shards == unit.shards and token in pointer.range(site.config.layout.slices):
             return pointer
     return None
+
+
+def _frozen_files(site: Site, unit: Unit, conversation_id: bytes) -> list[FrozenFile]:
+    """One per generation that has a file for this conversation's shard."""
+    token, generations = ring.token(conversation_id), moves.frozen_generations(unit)
+    return [
+        file
+        for file in site.ledger.frozen(unit.week, unit.slice)
+        if file.generation in generations and token in file.range(site.config.layout.slices)
+    ]

@@ -24,6 +24,7 @@ from cassandra.policies import RoundRobinPolicy
 from cassandra.query import tuple_factory
 
 from tests.avro import decode
+from tests.unsealing import Opener
 
 MICROSECONDS_IN_WEEK = 7 * 24 * 3600 * 1_000_000
 FIRST_MONDAY_US = 4 * 24 * 3600 * 1_000_000
@@ -88,12 +89,13 @@ Rows = dict[Key, Cells]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a region lies; `bucket` is a directory. One slice."""
+    """Where a region lies; `bucket` is a directory, `wrapping_key` opens its vault. One slice."""
 
     host: str
     port: int
     region: str
     bucket: Path
+    wrapping_key: bytes
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,15 @@ class Checker:
 
     def stored(self, faults: list[str]) -> Rows:
         rows: Rows = {}
+        generations = self.frozen_generations()
         for week, slice_, tier, shards in self.units():
+            frozen = generations.get((week, slice_), 0)
             if tier in ("hot", "warm"):
                 self._add_table(rows, tier, week, faults)
             elif tier == "cold" and shards:
-                self._add_files(rows, week, slice_, shards, faults)
+                self._add_files(rows, week, slice_, shards, frozen == 0, faults)
+            for generation in range(frozen):
+                self._add_frozen(rows, week, slice_, generation, faults)
         for week, event in self.lane():
             key, cells = cells_of(event)
             if week_of(key[1]) != week:
@@ -147,6 +153,15 @@ class Checker:
         rows = self._ask(f"SELECT {columns} FROM {self.place.region}_meta.moves")
         moved = ("switched", "dropped")
         return sorted((week, slice_, b if state in moved else a, n) for week, slice_, a, b, state, n in rows)
+
+    def frozen_generations(self) -> dict[tuple[int, int], int]:
+        """(week, slice) → how many generations of its frozen objects hold its truth."""
+        rows = self._ask(f"SELECT week, slice, sink, state, generation FROM {self.place.region}_meta.moves")
+        found = {
+            (week, slice_): (generation or 0) + (sink == "frozen" and state in ("switched", "dropped"))
+            for week, slice_, sink, state, generation in rows
+        }
+        return {unit: count for unit, count in found.items() if count}
 
     def states(self) -> dict[int, tuple[str, str]]:
         """week → (source, state)."""
@@ -164,7 +179,7 @@ class Checker:
         """shard → (path below the table's root, bytes, SHA-256), for this N."""
         columns = "week, slice, shards, shard, path, bytes, sha256"
         rows = self._ask(f"SELECT {columns} FROM {self.place.region}_meta.pointers")
-        return {row[3]: (row[4], row[5], row[6]) for row in rows if row[:3] == (week, slice_, shards)}
+        return {row[3]: (row[4], row[5], row[6]) for row in rows if row[:3] == (week, slice_, shards) and row[4]}
 
     def root(self, slice_: int) -> Path:
         return self.place.bucket / "lake" / "messages" / f"s{slice_:03d}"
@@ -187,9 +202,10 @@ class Checker:
                 faults.append(f"a message of week {week_of(key[1])} lies in {space}.messages_w{week}")
             add(rows, key, cells)
 
-    def _add_files(self, rows: Rows, week: int, slice_: int, shards: int, faults: list[str]) -> None:
+    def _add_files(self, rows: Rows, week: int, slice_: int, shards: int, is_whole: bool, faults: list[str]) -> None:
+        """A supplement need not have a file in each shard."""
         pointers = self.pointers(week, slice_, shards)
-        if sorted(pointers) != list(range(shards)):
+        if is_whole and sorted(pointers) != list(range(shards)):
             faults.append(f"week {week} has pointers for shards {sorted(pointers)} of {shards}")
         named = {path for path, _, _ in pointers.values()}
         live = {path for path in live_paths(self.root(slice_)) if path.startswith(f"week={week}/")}
@@ -203,6 +219,34 @@ class Checker:
             faults += misplaced(found, week, shard, shards)
             for key, cells in found:
                 add(rows, key, cells)
+
+    def _add_frozen(self, rows: Rows, week: int, slice_: int, generation: int, faults: list[str]) -> None:
+        objects = [row for row in self.frozen() if row[:3] == (week, slice_, generation)]
+        listed = [row for row in manifest(self.place.bucket, slice_) if row[:2] == (week, generation)]
+        if sorted(row[3:] for row in objects) != sorted(row[2:] for row in listed) or not objects:
+            faults.append(f"week {week} generation {generation}: the manifest is not what the ledger says")
+        for _, _, _, shard, shards, key, size_bytes, sha256 in objects:
+            path = self.place.bucket / key
+            data = path.read_bytes()
+            if (len(data), hashlib.sha256(data).hexdigest()) != (size_bytes, sha256):
+                faults.append(f"week {week} shard {shard}: the frozen object is not the one that was written")
+                continue
+            found = [parquet_cells(row) for row in self.opener(key).rows(path)]
+            faults += misplaced(found, week, shard, shards)
+            for row_key, cells in found:
+                add(rows, row_key, cells)
+
+    def frozen(self) -> list[tuple[Any, ...]]:
+        """(week, slice, generation, shard, N, object, bytes, SHA-256)."""
+        columns = "week, slice, generation, shard, shards, path, bytes, sha256"
+        return self._ask(f"SELECT {columns} FROM {self.place.region}_meta.frozen")
+
+    def opener(self, key: str) -> Opener:
+        space = f"{self.place.region}_vault"
+        keys = dict(self._ask(f"SELECT user_id, wrapped FROM {space}.person_keys"))
+        subjects = self._ask(f"SELECT object, reference, user_id FROM {space}.subjects")
+        mine = {reference: (user, keys[user]) for found, reference, user in subjects if found == key}
+        return Opener(self.place.wrapping_key, mine)
 
     def _check_weeks(self, rows: Rows, faults: list[str]) -> None:
         """A reader asks only the weeks that are listed for a conversation."""
@@ -333,10 +377,25 @@ def parquet_cells(row: Mapping[str, Any]) -> tuple[Key, Cells]:
     return (row["conversation_id"], row["message_id"]), Cells(plain, edit, row["deleted"], reactions)
 
 
+def manifest(bucket: Path, slice_: int) -> list[tuple[Any, ...]]:
+    """(week, generation, shard, N, object, bytes, SHA-256) of each frozen object that its Delta table lists."""
+    root, found = bucket / "lake" / "frozen" / f"s{slice_:03d}", []
+    for path in live_paths(root):
+        week, generation = (int(folder.partition("=")[2]) for folder in path.split("/")[:2])
+        with pq.ParquetFile(root / path) as file:
+            rows = file.read(["shard", "shards", "object", "size_bytes", "sha256"]).to_pylist()
+        found += [(week, generation, *row.values()) for row in rows]
+    return found
+
+
 def live_paths(root: Path) -> set[str]:
-    """Replays the Delta log by hand."""
-    live: set[str] = set()
-    for version in sorted((root / "_delta_log").glob("*.json")):
+    """Replays the Delta log by hand, from its newest checkpoint on."""
+    log = root / "_delta_log"
+    newest = max(log.glob("*.checkpoint.parquet"), default=None)
+    added = pq.read_table(newest, columns=["add"])["add"].to_pylist() if newest else []
+    live: set[str] = {add["path"] for add in added if add}
+    later = [one for one in log.glob("*.json") if newest is None or one.name[:20] > newest.name[:20]]
+    for version in sorted(later):
         for line in version.read_text().splitlines():
             action = json.loads(line)
             live -= {action["remove"]["path"]} if "remove" in action else set()

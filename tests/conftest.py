@@ -26,6 +26,7 @@ from stores.cassandra import connected
 from stores.objects import place
 from tests import checker as checking
 from tests.client import Client
+from tests.unsealing import key_in
 
 ROOT = Path(__file__).parent.parent
 # Short, so that a gate takes a second; long enough that a busy machine keeps its leases.
@@ -96,7 +97,8 @@ def client(config: Settings, region: str, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def checker(config: Settings, client: Client) -> Iterator[checking.Checker]:
-    where = checking.Place(config.hot.contact_points[0], config.hot.port, client.region, bucket(config, client.region))
+    cassandra, key = (config.hot.contact_points[0], config.hot.port), key_in(config.vault.wrapping_key.reveal())
+    where = checking.Place(*cassandra, client.region, bucket(config, client.region), key)
     with checking.opened(where, client.log) as opened:
         yield opened
 

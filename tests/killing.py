@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core import settings
-from core.errors import FirnError
 from core.ledger import TableState, WeekTable
 from core.moves import State, Unit
-from jobs import drop, move
+from jobs import attempt, drop, fold, maintain, move, withdrawal
 from lakehouse import ends, publish
-from lakehouse.session import Failure
+from lakehouse.session import Failure, _outcome
 from lakehouse.site import Site, opened
 from stores import messages
+from stores.directory import DirectoryObjects
 from stores.lane import Lane
 from stores.ledger import CqlLedger
+from stores.vault import CqlVault
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -55,6 +56,14 @@ def marking(state: TableState) -> Callable[..., bool]:
     return fits
 
 
+def supplementing(_: CqlLedger, old: Unit, new: Unit) -> bool:
+    return new.generation > old.generation
+
+
+def in_a_log(_: DirectoryObjects, key: str) -> bool:
+    return "/_delta_log/" in key
+
+
 def change(state: State, after: bool = True) -> Point:
     return Point(CqlLedger, "change", after, fits=reaching(state))
 
@@ -74,6 +83,24 @@ POINTS = {
     "dropping": Point(CqlLedger, "put_table", fits=marking(TableState.DROPPING)),
     "dropping, tables gone": Point(messages, "drop_tables"),
     "dropping, unit told": change(State.DROPPED),
+    "folding, file written": Point(fold, "fold"),
+    "folding, committed, before the pointers": Point(publish, "commit"),
+    "folding, pointer moved": Point(CqlLedger, "advance"),
+    "folding, lane not cleared": Point(Lane, "clear", after=False),
+    "folding, lane cleared": Point(Lane, "clear"),
+    "folding, told of a supplement": Point(CqlLedger, "change", fits=supplementing),
+    "freezing, references noted": Point(CqlVault, "note"),
+    "freezing, object put": Point(ends, "copy"),
+    "freezing, manifest committed": Point(publish, "commit"),
+    "freezing, object told": Point(CqlLedger, "put_frozen"),
+    "freezing, copied": change(State.COPIED),
+    "thinning, files taken out of the table": Point(withdrawal, "withdraw"),
+    "thinning, unit told": change(State.DROPPED),
+    "thinning, one pointer retired": Point(CqlLedger, "retire"),
+    "purging, pointer repaired": Point(CqlLedger, "advance"),
+    "purging, index gone": Point(DirectoryObjects, "delete"),
+    "purging, references forgotten": Point(CqlVault, "forget_object"),
+    "purging, some of the log gone": Point(DirectoryObjects, "delete", fits=in_a_log, call=3),
 }
 
 
@@ -101,14 +128,7 @@ def in_a_loop(
     if not items:
         return []
     with opened(config, region) as site:
-        return [outcome(work, site, item) for item in items]
-
-
-def outcome(work: Callable[[Site, T], R], site: Site, item: T) -> R | Failure:
-    try:
-        return work(site, item)
-    except FirnError as fault:
-        return Failure(type(fault), fault.what, fault.do)
+        return [_outcome(work, site, item) for item in items]
 
 
 def die(point: str, job: str, config: settings.Settings, now: datetime, week: int, log: Path) -> None:
@@ -116,11 +136,15 @@ def die(point: str, job: str, config: settings.Settings, now: datetime, week: in
     with log.open("w") as output:
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
-    for module in (move, drop):
-        setattr(module, "spread", in_a_loop)  # noqa: B010 (mypy does not let a module's function be replaced)
+    setattr(attempt, "spread", in_a_loop)  # noqa: B010 (mypy does not let a module's function be replaced)
     arm(POINTS[point])
     spark: Any = None
-    if job == "move":
-        move.run(spark, config, now, config.regions, [week], print)
-    else:
-        drop.run(spark, config, now, config.regions, [week], True, print)
+    match job:
+        case "move":
+            move.run(spark, config, now, config.regions, [week], print)
+        case "fold":
+            fold.run(spark, config, now, config.regions, [week], print)
+        case "maintain":
+            maintain.run(config, now, config.regions, True, print)
+        case _:
+            drop.run(spark, config, now, config.regions, [week], True, print)

@@ -17,7 +17,7 @@ from core.tiers import Tier
 from schemas.events import Event, MessageEdited
 from stores import messages
 from stores.cassandra import BATCH_BYTES, BATCH_STATEMENTS, Databases, MissingTableError, connected
-from stores.lane import Lane
+from stores.lane import Lane, key_of
 from tests.strategies import CROWDED_WEEK as WEEK
 from tests.strategies import crowded_events, shuffled_in_chunks
 
@@ -236,7 +236,7 @@ def test_clearing_takes_only_what_it_was_given(place: Place, history: list[Event
     later, before = data.draw(st.integers(0, len(events))), data.draw(st.booleans())
     taken = [event for event in events[:later] if data.draw(st.booleans())]
     fill(place, events if before else events[:later])
-    place.lane.clear(WEEK, taken)
+    place.lane.clear(WEEK, map(key_of, taken))
     fill(place, events[later:])
     assert in_order(in_lane(place, conversations)) == in_order([event for event in events if event not in taken])
 
@@ -247,7 +247,7 @@ def test_a_cleared_event_stays_away_when_it_is_replayed(place: Place) -> None:
         MessageEdited(conversation, ids.compose(5, 0, 0), ids.compose(9, 0, node), 1, b"e") for node in range(2)
     )
     fill(place, [first])
-    place.lane.clear(WEEK, [first])
+    place.lane.clear(WEEK, [key_of(first)])
     fill(place, [first, second])
     assert in_lane(place, [conversation]) == [second]
 

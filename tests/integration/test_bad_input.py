@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from pyspark.sql import SparkSession
@@ -21,6 +21,7 @@ from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownErr
 from core.moves import State
 from core.settings import Settings
 from core.tiers import Tier
+from jobs import attempt as attempts
 from jobs import drop, move
 from jobs import weeks as week_tables
 from lakehouse.reader import read_page
@@ -29,7 +30,6 @@ from lakehouse.site import Site, opened
 from schemas.events import encode
 from stores import kafka, messages
 from stores.directory import DirectoryObjects
-from stores.leases import keeping
 from stores.objects import MARKER_KEY, NotFoundError
 from tests.checker import Checker
 from tests.client import Client, conversation_uuid, edited, sent
@@ -100,8 +100,7 @@ def place(config: Settings, client: Client, checker: Checker, consumer: None) ->
     client.send(message(FIRST + week, number) for week in range(SPANS) for number in range(MESSAGES))
     client.wait_until_consumed()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(move, "spread", in_a_loop)
-        patch.setattr(drop, "spread", in_a_loop)
+        patch.setattr(attempts, "spread", in_a_loop)
         move.run(NO_SPARK, config, DUE, (client.region,), NEXT_COLD, quiet)
         dropped = drop.run(NO_SPARK, config, DUE + timedelta(days=1), (client.region,), NEXT_COLD, True, quiet)
         assert dropped["dropped"] == len(NEXT_COLD)
@@ -273,7 +272,7 @@ def test_a_file_that_does_not_read_back_is_copied_anew(place: Region) -> None:
     """Between copy and proof: sealed again under a new epoch, and nothing points to the bad files any more."""
     week = FIRST + 5
     with attempt(place, DUE_COLD) as run:
-        taken = [unit for due in move.due_units(run, [week]) if (unit := move.take(run, due))]
+        taken, _ = run.take(move.due_units(run, [week]), lambda _: True)
         (copied,) = move.copy(run, move.seal(run, taken))
         paths = [place.checker.root(0) / path for path, *_ in place.checker.pointers(week, 0, 4).values()]
         first, second, third, _ = paths
@@ -291,13 +290,10 @@ def test_a_file_that_does_not_read_back_is_copied_anew(place: Region) -> None:
 
 
 @contextmanager
-def attempt(place: Region, now: datetime) -> Iterator[move.Run]:
+def attempt(place: Region, now: datetime) -> Iterator[attempts.Attempt]:
     config = replace(place.config, layout=replace(place.config.layout, shard_bytes=SHARD_BYTES))
-    with (
-        opened(config, place.name) as site,
-        keeping(site.ledger, uuid4().hex, place.config.clocks.lease_seconds) as keeper,
-    ):
-        yield move.Run(site, keeper, NO_SPARK, now, uuid4().hex[:12], quiet)
+    with attempts.attempt(NO_SPARK, config, place.name, now, quiet) as run:
+        yield run
 
 
 def dead_letters(place: Region) -> list[str]:

@@ -9,14 +9,18 @@ from moto.server import ThreadedMotoServer
 from pyspark.sql import SparkSession
 
 from core import digest
-from core.overlay import merge_all, row_of, visible
-from core.settings import Objects, Secret, Settings
+from core import weeks as weeks_
+from core.archive import Speed
+from core.overlay import Row, merge_all, row_of, visible
+from core.settings import Frozen, Objects, Secret, Settings
 from core.tiers import Tier
-from jobs import drop, move, weeks
+from jobs import drop, fold, move, restore, weeks
 from lakehouse.census import census
 from lakehouse.reader import read_page
+from lakehouse.restore import RestoreState
 from lakehouse.site import opened
 from ops.regions import prepare
+from quality import run as quality
 from tests.client import Client, amended, sent
 from tests.conftest import CLOCKS, LAYOUT, quiet, remove
 
@@ -31,7 +35,8 @@ def config(stack_settings: Settings, region: str) -> Iterator[Settings]:
     server.start()
     host, port = server.get_host_and_port()
     objects = Objects("s3://firn-", f"http://{host}:{port}", access_key="firn", secret_key=Secret("firn-secret"))
-    chosen = replace(stack_settings, regions=(region,), layout=LAYOUT, clocks=CLOCKS, objects=objects)
+    frozen = Frozen(horizon_months=1200)  # so few bytes pay for their freeze only in a hundred years
+    chosen = replace(stack_settings, regions=(region,), layout=LAYOUT, clocks=CLOCKS, objects=objects, frozen=frozen)
     try:
         prepare(chosen, region)
         yield chosen
@@ -41,7 +46,9 @@ def config(stack_settings: Settings, region: str) -> Iterator[Settings]:
 
 
 @pytest.mark.usefixtures("consumer")
-def test_a_week_reaches_cold_over_s3(config: Settings, region: str, client: Client, spark: SparkSession) -> None:
+def test_a_week_reaches_cold_and_frozen_over_s3(
+    config: Settings, region: str, client: Client, spark: SparkSession
+) -> None:
     weeks.run(config, MONDAY, (region,), quiet)
     messages = [sent(number % 9, MONDAY + timedelta(minutes=number), number, bytes(1500)) for number in range(120)]
     late = amended(messages[::3], MONDAY + timedelta(days=LAST_DAY + 1))
@@ -49,17 +56,37 @@ def test_a_week_reaches_cold_over_s3(config: Settings, region: str, client: Clie
     client.wait_until_consumed()
     for day in (14, 15, LAST_DAY, LAST_DAY + 1):
         weeks.run(config, MONDAY + timedelta(days=day), (region,), quiet)
+        quality.run(config, MONDAY + timedelta(days=day), (region,), None, quiet)
         drop.run(spark, config, MONDAY + timedelta(days=day), (region,), None, True, quiet)
         move.run(spark, config, MONDAY + timedelta(days=day), (region,), None, quiet)
     client.send(late)
     client.wait_until_consumed()
 
-    wanted = merge_all(row_of(event) for event in [*messages, *late])
+    wanted = list(merge_all(row_of(event) for event in [*messages, *late]).values())
+    expect(config, region, wanted, Tier.COLD)
+    then = MONDAY + timedelta(days=7 + 366)
+    fold.run(spark, config, then, (region,), None, quiet)
+    expect(config, region, wanted, Tier.COLD)
+    (week,) = {weeks_.of_id(message.message_id) for message in messages}
+    for day in range(2):
+        move.run(spark, config, then + timedelta(days=day), (region,), [week], quiet)
+        quality.run(config, then + timedelta(days=day), (region,), [week], quiet)
+        drop.run(spark, config, then + timedelta(days=day), (region,), [week], True, quiet)
+    with opened(config, region) as site:
+        page = read_page(site, messages[0].conversation_id, None, 500)
+        assert page.rows == ()
+        assert page.missing[week].state is RestoreState.NOT_ASKED
+    restore.run(config, then, week, (region,), Speed.BULK, 3, False, quiet)  # the double restores at once
+    expect(config, region, wanted, Tier.FROZEN)
+
+
+def expect(config: Settings, region: str, wanted: list[Row], tier: Tier) -> None:
+    """One unit holds all of it, in as many files as shards, and a conversation reads back."""
     with opened(config, region) as site:
         counts = [count for count in census(site) if count.digest.rows]
-        first = read_page(site, messages[0].conversation_id, None, 500)
-    assert [count.unit.tier for count in counts] == [Tier.COLD]
+        page = read_page(site, wanted[0].conversation_id, None, 500)
+    assert [count.unit.tier for count in counts] == [tier]
     assert counts[0].files == counts[0].unit.shards >= COLD_SHARDS
-    assert counts[0].digest == digest.of_rows(wanted.values())
-    of_first = [row for row in visible(wanted.values()) if row.conversation_id == messages[0].conversation_id]
-    assert list(first.rows) == sorted(of_first, key=lambda row: row.message_id, reverse=True)
+    assert counts[0].digest == digest.of_rows(wanted)
+    of_first = [row for row in visible(wanted) if row.conversation_id == wanted[0].conversation_id]
+    assert list(page.rows) == sorted(of_first, key=lambda row: row.message_id, reverse=True)

@@ -1,4 +1,4 @@
-"""Real traffic on its whole way: hot, warm, cold, with what still happens to a week in each state.
+"""Real traffic on its whole way: hot, warm, cold, frozen, with what still happens to a week in each state.
 
 After each step an independent checker holds what is stored against what the client was told is safe, and every
 conversation is paged through and compared with it too.
@@ -6,11 +6,10 @@ conversation is paged through and compared with it too.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,17 +17,20 @@ import pytest
 from pyspark.sql import SparkSession
 
 from core import ids, weeks
+from core.archive import Speed
 from core.moves import HOT_WARM, State, Unit
 from core.overlay import Row
 from core.settings import Settings
 from core.tiers import Tier
-from jobs import drop, move
+from jobs import drop, fold, move, restore
 from jobs import weeks as week_tables
+from jobs.attempt import attempt
 from lakehouse.reader import read_page
+from lakehouse.restore import RestoreState
 from lakehouse.site import Site, opened
 from ops import sample
+from quality import run as quality
 from schemas.events import Event, MessageSent
-from stores.leases import keeping
 from tests import engines
 from tests.checker import Checker, Final, Report, file_cells, visible
 from tests.client import Client, amended, reacted, sent
@@ -80,6 +82,13 @@ class Way:
     def drop(self, now: datetime) -> dict[str, Any]:
         return drop.run(self.spark, self.config, now, (self.region,), None, True, quiet)
 
+    def judge(self, now: datetime) -> dict[str, Any]:
+        return quality.run(self.config, now, (self.region,), None, quiet)
+
+    def fold(self, now: datetime) -> dict[str, Any]:
+        found: dict[str, Any] = fold.run(self.spark, self.config, now, (self.region,), None, quiet)
+        return dict(found["regions"][self.region])
+
     def check(self) -> Report:
         """Stored rows are those that the client sent, and so are the ones that are read page by page."""
         report = self.check_stored()
@@ -93,11 +102,12 @@ class Way:
         assert report.digest == report.expected_digest
         return report
 
-    def check_pages(self) -> None:
-        wanted = self.checker.expected()
+    def check_pages(self, now: datetime | None = None, but: int | None = None) -> None:
+        """`but` is a week that is frozen: it must be named wherever it has a message, and nothing else is missing."""
+        wanted = {key: row for key, row in self.checker.expected().items() if weeks.of_id(key[1]) != but}
         conversations = sorted({key[0] for key in wanted})
-        with opened(self.config, self.region) as site, ThreadPoolExecutor(READERS) as pool:
-            read = pool.map(lambda conversation: list(history(site, conversation)), conversations)
+        with opened(self.config, self.region, now) as site, ThreadPoolExecutor(READERS) as pool:
+            read = pool.map(lambda conversation: list(history(site, conversation, but)), conversations)
             for conversation, rows in zip(conversations, read, strict=True):
                 assert rows == visible(wanted, conversation)
 
@@ -113,7 +123,9 @@ def way(config: Settings, client: Client, checker: Checker, consumer: None, spar
     for event in events:
         present.setdefault(event.conversation_id, set()).add(weeks.of_id(event.message_id))
     longest = sorted(present, key=lambda conversation: (-len(present[conversation]), conversation))[:CONVERSATIONS]
-    return Way(config, client, checker, spark, [event for event in events if event.conversation_id in longest])
+    # The sample's files are small: over a hundred years even their freeze pays.
+    patient = replace(config, frozen=replace(config.frozen, horizon_months=1200))
+    return Way(patient, client, checker, spark, [event for event in events if event.conversation_id in longest])
 
 
 def in_week(event: Event, week: int) -> bool:
@@ -124,12 +136,13 @@ def quiet(_: str) -> None:
     pass
 
 
-def history(site: Site, conversation_id: bytes) -> Iterator[Final]:
+def history(site: Site, conversation_id: bytes, but: int | None = None) -> Iterator[Final]:
     """Page by page, newest first, until there is no more."""
     before: bytes | None = None
     while True:
         page = read_page(site, conversation_id, before, PAGE_ROWS)
-        assert page.missing == ()
+        assert page.missing.keys() <= {but}
+        assert all(waiting.state is RestoreState.NOT_ASKED for waiting in page.missing.values())
         yield from map(final, page.rows)
         before = page.before
         if before is None:
@@ -143,16 +156,6 @@ def final(row: Row) -> Final:
     return Final(*plain, row.reply_to, row.edit_id, row.deleted, server_us, reactions)
 
 
-@contextmanager
-def attempt(way: Way, now: datetime) -> Iterator[move.Run]:
-    """One mover whose steps the test takes one by one."""
-    with (
-        opened(way.config, way.region) as site,
-        keeping(site.ledger, uuid4().hex, way.config.clocks.lease_seconds) as keeper,
-    ):
-        yield move.Run(site, keeper, way.spark, now, uuid4().hex[:12], quiet)
-
-
 def test_the_whole_way(way: Way) -> None:
     begin_hot(way)
     hot_to_warm_step_by_step(way)
@@ -161,6 +164,10 @@ def test_the_whole_way(way: Way) -> None:
     live_in_cold(way)
     again_changes_nothing(way)
     engines_agree(way)
+    late_changes_are_folded(way)
+    cold_to_frozen(way)
+    a_frozen_week_waits_and_comes_back(way)
+    live_in_frozen(way)
     the_checker_sees_faults(way)
 
 
@@ -176,11 +183,11 @@ def hot_to_warm_step_by_step(way: Way) -> None:
     """Two weeks are due; the mover is held after each state while events of the first come in."""
     now = day(22)
     way.make_tables(now)
-    with attempt(way, now) as run:
-        taken = [unit for due in move.due_units(run, None) if (unit := move.take(run, due))]
+    with attempt(way.spark, way.config, way.region, now, quiet) as run:
+        taken, _ = run.take(move.due_units(run, None), lambda _: True)
         assert [(unit.week - FIRST, unit.move) for unit in taken] == [(0, HOT_WARM), (1, HOT_WARM)]
         held = way.move(now)["regions"][way.region]
-        assert held == {"moved": [], "held_elsewhere": 2}
+        assert held == {"moved": [], "held_elsewhere": 2, "kept": {}}
 
         units = expect(move.seal(run, taken), State.SEALED)
         events = way.amend(FIRST, now)
@@ -232,7 +239,10 @@ def to_cold(way: Way) -> None:
     assert report["held_elsewhere"] == 0
     assert [way.tiers()[number] for number in range(6)] == ["cold", "cold", "warm", "warm", "warm", "hot"]
     way.check()
-    assert way.drop(now + timedelta(days=1))["dropped"] == 5
+    kept = way.drop(now + timedelta(days=1))["regions"][way.region]["kept"]
+    assert [why.split(": ")[1] for why in kept.values()] == ["the quality gate has not judged its cold files yet"] * 2
+    assert way.judge(now + timedelta(days=1))["passed"] == 2
+    assert way.drop(now + timedelta(days=1))["dropped"] == 2
     assert f"warm.messages_w{FIRST}" not in way.checker.tables()
     way.check_stored()
 
@@ -250,7 +260,7 @@ def again_changes_nothing(way: Way) -> None:
     before = snapshot(way)
     now = day(46)
     assert way.make_tables(now)["tables"] == 0
-    assert way.move(now) == {"moved": 0, "regions": {way.region: {"moved": [], "held_elsewhere": 0}}}
+    assert way.move(now) == {"moved": 0, "regions": {way.region: {"moved": [], "held_elsewhere": 0, "kept": {}}}}
     assert way.drop(now)["dropped"] == 0
     way.send(START, day(42))  # the whole log once more: every event is a duplicate
     way.check_stored()
@@ -285,6 +295,73 @@ def in_files(way: Way) -> list[engines.Placed]:
     return sorted(found, key=lambda place: place[2][:2])
 
 
+def late_changes_are_folded(way: Way) -> None:
+    """The lane of cold weeks goes into their files; a week that never had a table gets its first file so."""
+    now = day(48)
+    in_lane = {week: way.checker.in_lane(week) for week, _, tier, _ in way.checker.units() if tier == "cold"}
+    born = [week for week in in_lane if week < FIRST]
+    assert born
+    done = way.fold(now)
+    assert done["events"] == sum(in_lane.values()) > 100
+    assert [way.checker.in_lane(week) for week in in_lane] == [0] * len(in_lane)
+    assert all(shards for week, _, _, shards in way.checker.units() if week in born)
+    way.check()
+    engines_agree(way)
+    assert way.fold(now) == {"folded": [], "files": 0, "events": 0, "held_elsewhere": 0, "later": {}}
+
+
+FROZEN = day(7 + 366)
+
+
+def cold_to_frozen(way: Way) -> None:
+    """The first week; its cold files go when the grace is over and the gate has passed them."""
+    short = replace(way, config=replace(way.config, frozen=replace(way.config.frozen, horizon_months=24)))
+    assert "so it stays in cold" in move_one(short, FIRST, FROZEN)["kept"][name(way, FIRST)]
+    way.amend(FIRST, FROZEN)
+    assert move_one(way, FIRST, FROZEN)["kept"] == {name(way, FIRST): "late changes wait for a fold: ./firn fold"}
+    way.fold(FROZEN)
+    assert len(move_one(way, FIRST, FROZEN)["moved"]) == 1
+    way.check()  # from cold still: it is in grace
+    way.judge(FROZEN)
+    dropped = way.drop(FROZEN + timedelta(days=1))["regions"][way.region]["dropped"]
+    assert dropped == [f"{name(way, FIRST)}/cold"]
+    way.check_stored()
+    assert way.tiers()[0] == "frozen"
+
+
+def a_frozen_week_waits_and_comes_back(way: Way) -> None:
+    now = FROZEN + timedelta(days=2)
+    way.check_pages(now, but=FIRST)
+    restore.run(way.config, now, FIRST, (way.region,), Speed.BULK, 3, False, quiet)
+    way.check_pages(now + timedelta(hours=12))
+    way.check_pages(now + timedelta(days=5), but=FIRST)
+
+
+def live_in_frozen(way: Way) -> None:
+    """What still happens becomes a supplement, and that is frozen in its turn."""
+    now = FROZEN + timedelta(days=10)
+    events = way.amend(FIRST, now)
+    assert way.checker.in_lane(FIRST) == len(events)
+    way.check_stored()
+    assert way.fold(now)["events"] == len(events)
+    assert way.tiers()[0] == "cold"  # of the supplement; the rest of it stays frozen
+    way.check_stored()
+    way.amend(FIRST, now + timedelta(days=1))
+    way.fold(now + timedelta(days=1))
+    way.check_stored()
+    restore.run(way.config, now, FIRST, (way.region,), Speed.EXPEDITED, 1, False, quiet)
+    way.check_pages(now + timedelta(minutes=5))
+
+
+def move_one(way: Way, week: int, now: datetime) -> dict[str, Any]:
+    found = move.run(way.spark, way.config, now, (way.region,), [week], quiet)["regions"][way.region]
+    return dict(found)
+
+
+def name(way: Way, week: int) -> str:
+    return f"{way.region}/{weeks.label(week)}/0"
+
+
 def the_checker_sees_faults(way: Way) -> None:
     """Last, for it does the damage that the checker must see."""
     checker, region = way.checker, way.region
@@ -302,23 +379,30 @@ def the_checker_sees_faults(way: Way) -> None:
     checker.session.execute(f"DELETE FROM {region}_warm.messages_w{week} USING TIMESTAMP {far} WHERE {where}")
     assert faults(way) == ["1 rows are lost"]
 
-    largest = max(checker.pointers(FIRST, 0, 4).items(), key=lambda pointer: pointer[1][1])
-    shard, (name, *_) = largest
+    second = FIRST + 1
+    (shards,) = [shards for week, _, _, shards in checker.units() if week == second]
+    shard, (name, *_) = max(checker.pointers(second, 0, shards).items(), key=lambda pointer: pointer[1][1])
     path = checker.root(0) / name
     table = pq.read_table(path, partitioning=None)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    altered = f"week {FIRST} shard {shard}: the file is not the one that was written"
-    assert altered in faults(way)
+    path.write_bytes(altered(path.read_bytes()))
+    assert f"week {second} shard {shard}: the file is not the one that was written" in faults(way)
     pq.write_table(table.slice(table.num_rows // 2), path)
-    assert lost(way) == 1  # the lane has the whole log a second time
-    for ring_slice in range(way.config.layout.ring_slices):
-        lane = f"region = '{region}' AND week = {FIRST} AND ring_slice = {ring_slice}"
-        checker.session.execute(f"DELETE FROM {region}_hot.lane WHERE {lane}")
-    assert lost(way) > 1
+    assert lost(way) == 1 + table.num_rows // 2
     pq.write_table(pa.concat_tables([table.slice(0, 1), table]), path)
     assert any(fault.endswith("is there twice") for fault in faults(way))
+
+    before = lost(way)
+    user = next(row.sender_id for key, row in checker.expected().items() if weeks.of_id(key[1]) == FIRST)
+    checker.session.execute(f"UPDATE {region}_vault.person_keys SET wrapped = null WHERE user_id = {user} IF EXISTS")
+    assert lost(way) > before
+    (key_of_object, *_) = [row[5] for row in checker.frozen() if row[0] == FIRST]
+    object_path = checker.place.bucket / key_of_object
+    object_path.write_bytes(altered(object_path.read_bytes()))
+    assert any(fault.endswith("the frozen object is not the one that was written") for fault in faults(way))
+
+
+def altered(data: bytes) -> bytes:
+    return data[: len(data) // 2] + bytes((data[len(data) // 2] ^ 1,)) + data[len(data) // 2 + 1 :]
 
 
 def lost(way: Way) -> int:

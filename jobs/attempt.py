@@ -1,0 +1,126 @@
+"""One attempt of a job on a region's units: leases, compare-and-set, and the faults that keep some from going on."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from pyspark.sql import SparkSession
+
+from core import ledger, moves, settings
+from core.errors import BlockedError, FirnError
+from core.moves import State, Unit
+from jobs import shell
+from lakehouse.session import Failure, spread
+from lakehouse.site import Site, opened
+from stores.leases import Keeper, keeping
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """`aside` collects the faults of units that could not go on; the others go on. `name` is in what it writes."""
+
+    site: Site
+    keeper: Keeper
+    spark: SparkSession
+    now: datetime
+    name: str
+    say: shell.Say
+    aside: list[FirnError] = field(default_factory=list)
+
+    def check(self, unit: Unit) -> None:
+        """Stands before every irreversible step."""
+        self.keeper.check(ledger.lease_name(unit))
+
+    def able(self, units: Iterable[Unit], step: Callable[[Unit], R]) -> list[R]:
+        """What `step` gives for each unit, without those that it failed for."""
+        done = []
+        for unit in units:
+            try:
+                done.append(step(unit))
+            except FirnError as fault:
+                self.say(f"{unit.name}: set aside: {fault.what}")
+                self.aside.append(fault)
+        return done
+
+    def take(self, units: Sequence[Unit], is_for_us: Callable[[Unit], bool]) -> tuple[list[Unit], int]:
+        """Those that nobody else holds and that still are for us, each as it is now, under a new epoch of ours; and
+        how many others hold or have done meanwhile."""
+        taken = self.able(units, lambda unit: self._take(unit, is_for_us))
+        found = [unit for unit in taken if unit]
+        if busy := len(taken) - len(found):
+            self.say(f"{self.site.region}: {busy} units are held by another process")
+        return found, busy
+
+    def _take(self, unit: Unit, is_for_us: Callable[[Unit], bool]) -> Unit | None:
+        lease = self.keeper.take(ledger.lease_name(unit))
+        fresh = self.site.ledger.unit(unit.week, unit.slice)
+        if lease is None or fresh is None or not is_for_us(fresh):
+            return None
+        return self.change(fresh, replace(resting(fresh), epoch=lease.epoch, revision=fresh.revision + 1))
+
+    def change(self, old: Unit, new: Unit) -> Unit:
+        """Raises BlockedError when somebody else changed the unit first."""
+        self.check(old)
+        if not self.site.ledger.change(old, new):
+            raise BlockedError(f"unit {old.name} was changed by another process", "run the same command again")
+        return new
+
+    def to(self, unit: Unit, state: State, **facts: Any) -> Unit:
+        """The unit in its next state, announced."""
+        changed = self.change(unit, replace(unit.to(state, unit.epoch), **facts))
+        self.say(f"{unit.name}: {state} ({unit.move})")
+        return changed
+
+    def spread(
+        self, work: Callable[[Site, T], R], items: Sequence[tuple[Unit, T]]
+    ) -> dict[tuple[str, int, int], list[R | Failure]]:
+        """What became of the items of each unit, by its key; one Spark job for all."""
+        outcomes = spread(self.spark, self.site.config, self.site.region, work, [item for _, item in items])
+        found: dict[tuple[str, int, int], list[R | Failure]] = {}
+        for (unit, _), outcome in zip(items, outcomes, strict=True):
+            found.setdefault(unit.key, []).append(outcome)
+        return found
+
+
+def resting(unit: Unit) -> Unit:
+    """A dropped unit as the open one of its next move; any other as it is."""
+    return unit.next_move() if unit.state is State.DROPPED and unit.move != moves.COLD_FROZEN else unit
+
+
+@contextmanager
+def attempt(
+    spark: SparkSession, config: settings.Settings, region: str, now: datetime, say: shell.Say
+) -> Iterator[Attempt]:
+    with (
+        opened(config, region, now) as site,
+        keeping(site.ledger, uuid4().hex, config.clocks.lease_seconds) as keeper,
+    ):
+        yield Attempt(site, keeper, spark, now, uuid4().hex[:12], say)
+
+
+def each_region(
+    spark: SparkSession,
+    config: settings.Settings,
+    now: datetime,
+    regions: Iterable[str],
+    say: shell.Say,
+    work: Callable[[Attempt], R],
+) -> dict[str, R]:
+    """A fault of one unit or region does not keep the others; the gravest is raised when all have been tried."""
+    report, faults = {}, []
+    for region in regions:
+        try:
+            with attempt(spark, config, region, now, say) as ours:
+                report[region] = work(ours)
+                faults += ours.aside
+        except FirnError as fault:
+            faults.append(fault)
+    if faults:
+        raise max(faults, key=lambda fault: fault.exit_code)
+    return report

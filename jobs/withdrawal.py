@@ -1,0 +1,85 @@
+"""Drops the cold files of units that were frozen: out of the table first, then the unit's state, then its pointers.
+
+The bytes stay until `jobs.maintain` purges what nothing names any more, so a reader that is under way ends well.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from core import moves
+from core.errors import DamagedError
+from core.ledger import lease_name
+from core.moves import COLD_FROZEN, State, Unit
+from jobs.attempt import Attempt
+from jobs.verdicts import why_not_judged
+from lakehouse import ends
+from lakehouse.publish import (
+    cold_files,
+    parts_of,
+    repair_pointers,
+    require_pointers,
+    retire_pointers,
+    table_lease,
+    withdraw,
+)
+from lakehouse.session import succeeded
+from stores.leases import holding
+
+
+def candidates(run: Attempt, only: Sequence[int] | None) -> list[Unit]:
+    """Units that were switched to frozen, oldest first."""
+    found = [unit for unit in run.site.ledger.units() if (unit.move, unit.state) == (COLD_FROZEN, State.SWITCHED)]
+    return sorted((unit for unit in found if only is None or unit.week in only), key=lambda unit: unit.key)
+
+
+def name_of(unit: Unit) -> str:
+    return f"{unit.name}/cold"
+
+
+def why_not(run: Attempt, unit: Unit) -> str | None:
+    """Where a killed run has taken the files away already there is nothing left to judge."""
+    reason = moves.why_not_drop(unit, run.now, run.site.config.tiers)
+    return reason or (why_not_judged(run.site, unit) if cold_files(run.site, unit) else None)
+
+
+def prove(run: Attempt, units: Sequence[Unit]) -> list[Unit]:
+    """Those whose cold files are the very ones that were frozen and whose objects the store attests still."""
+    work = [(unit, (unit, part)) for unit in units for part in _proven_parts(run, unit)]
+    findings = run.spread(ends.covered, work)
+    return run.able(units, lambda unit: _covered(unit, succeeded(findings.get(unit.key, []))))
+
+
+def _proven_parts(run: Attempt, unit: Unit) -> list[Any]:
+    """None where a killed run has taken the files out of the table already."""
+    if not cold_files(run.site, unit):
+        return []
+    parts = parts_of(run.site, unit)
+    require_pointers(run.site, unit, parts)
+    if not all(part.verified for part in parts):
+        raise DamagedError(f"{unit.name} is switched but not all of its parts are verified", "nothing was dropped")
+    return parts
+
+
+def _covered(unit: Unit, findings: Sequence[ends.Finding]) -> Unit:
+    if not all(finding.proven for finding in findings):
+        raise DamagedError(
+            f"{unit.name}: its cold files are not those that were frozen",
+            "nothing was dropped; keep them, and compare their digests with the manifest",
+        )
+    return unit
+
+
+def drop(run: Attempt, unit: Unit) -> Unit:
+    """A run that was killed in between goes on where it stopped: pointers are first brought to what the table says."""
+    gate_seconds = run.site.config.clocks.gate_seconds
+    with holding(run.keeper, lease_name(unit), gate_seconds) as lease:
+        unit = run.change(unit, unit.changed(epoch=lease.epoch, commits=unit.commits + 1))
+        version = 0
+        with holding(run.keeper, table_lease(unit), gate_seconds):
+            repair_pointers(run.site, [unit])
+            if cold_files(run.site, unit):
+                run.check(unit)
+                version = withdraw(run.site, unit, run.name, run.now)
+        dropped = run.to(unit, State.DROPPED)
+        retire_pointers(run.site, dropped, version)
+        return dropped
