@@ -17,6 +17,10 @@ import typer
 from core.errors import FirnError
 from core.settings import SETTINGS_VARIABLE
 from ops.commands.demo import demo_app
+from ops.commands.explain import explain_app
+from ops.commands.frozen import frozen_app
+from ops.commands.imports import imports_app
+from ops.commands.lake import lake_app
 from ops.commands.messages import messages_app
 from ops.commands.options import group
 from ops.commands.project import project_app
@@ -41,7 +45,17 @@ app = group(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (demo_app, tiers_app, messages_app, settings_app, project_app):
+for commands in (
+    demo_app,
+    tiers_app,
+    explain_app,
+    imports_app,
+    lake_app,
+    frozen_app,
+    messages_app,
+    settings_app,
+    project_app,
+):
     app.add_typer(commands)
 app.add_typer(stack_app)
 app.add_typer(airflow_app)

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 
+from rich.console import RenderableType
 from rich.table import Table
 
 from core import digest, moves, ring, weeks
 from core.moves import State, Unit
 from core.tiers import Tier
 from lakehouse.census import Count
+from lakehouse.publish import files_of
 from lakehouse.site import Site
 from ops import report
 from stores import messages
@@ -61,11 +63,13 @@ class Holding:
 
 
 def weigh(site: Site, unit: Unit) -> Amount | None:
-    """A few reads of the ledger, and at most some pages of a table that was never copied."""
+    """A few reads of the ledger, and at most some pages of a table that was never copied. Rows of a supplement count
+    beside the frozen ones that they amend."""
     if not unit.tier.is_cql:
-        pointers = [pointer for pointer in site.ledger.pointers(unit.week, unit.slice) if pointer.shards == unit.shards]
-        rows, size_bytes = sum(one.digest.rows for one in pointers), sum(one.size_bytes for one in pointers)
-        return Amount(rows, size_bytes, len(pointers))
+        cold, frozen = files_of(site, unit)
+        rows = sum(one.digest.rows for one in cold) + sum(one.digest.rows for one in frozen)
+        size_bytes = sum(one.size_bytes for one in cold) + sum(one.size_bytes for one in frozen)
+        return Amount(rows, size_bytes, len(cold) + len(frozen))
     if unit.tier is Tier.WARM or unit.state in (State.COPIED, State.VERIFIED):
         return parted(site, replace(unit, move=moves.HOT_WARM))
     try:
@@ -154,6 +158,16 @@ def as_table(holdings: list[Holding], title: str = "") -> Table:
     """Weeks down, then a line per tier."""
     rows = [(weeks.label(one.week), one.tier, ", ".join(one.states), *cells(one.amount)) for one in holdings]
     return report.table(("week", "tier", "state", ">messages", ">files", ">bytes"), [*rows, *_totals(holdings)], title)
+
+
+def as_picture(holdings: list[Holding], title: str) -> Iterator[RenderableType]:
+    """A letter per week, oldest first, for the tier it lies in; then what each tier holds."""
+    letters = "".join(one.tier[0].upper() for one in holdings)
+    first, last = (weeks.label(one.week) for one in (holdings[0], holdings[-1]))
+    yield report.title(title)
+    yield f"{first} {letters} {last}"
+    yield report.table(("tier", "", ">messages", ">files", ">bytes"), [line[1:] for line in _totals(holdings)])
+    yield ""
 
 
 def _totals(holdings: list[Holding]) -> Iterator[tuple[str, ...]]:

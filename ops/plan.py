@@ -9,7 +9,7 @@ from core import moves, settings, weeks
 from core.moves import Unit
 from core.tiers import Tier
 from jobs import drop
-from jobs.move import SUPPORTED
+from jobs.freezing import why_not_freeze
 from lakehouse.site import Site, opened
 from ops import holdings
 from ops.holdings import Amount
@@ -20,13 +20,13 @@ At = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Step:
-    """One unit's move. `shards` None: fixed only at the seal. `job` False: no job moves that far yet."""
+    """One unit's move. `shards` None: fixed only at the seal. `kept`: why the planner leaves it where it is."""
 
     unit: Unit
     amount: Amount | None
     shards: int | None
     since: datetime | None
-    job: bool
+    kept: str | None
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ def _moves(site: Site, now: datetime, at: At) -> tuple[Step, ...]:
         following, amount = mover(unit), holdings.weigh(site, unit)
         shards = _shards(following, amount, site.config.layout)
         since = due_since(unit, now, policy)
-        steps.append(Step(following, amount, shards, since, following.move in SUPPORTED))
+        steps.append(Step(following, amount, shards, since, why_not_freeze(site, following)))
         at(done, len(due))
     return tuple(steps)
 
 
 def _shards(unit: Unit, amount: Amount | None, layout: settings.Layout) -> int | None:
-    if unit.shards:
+    if unit.shards or unit.move.sink is Tier.FROZEN:
         return unit.shards
     if unit.move.sink is Tier.WARM:
         return layout.copy_shards
@@ -90,7 +90,7 @@ def _drop(site: Site, week: drop.Week, now: datetime) -> Drop:
 
 
 def as_data(region: Region) -> dict[str, Any]:
-    doable = [step for step in region.moves if step.job]
+    doable = [step for step in region.moves if not step.kept]
     return {
         "now": region.now,
         "total": {"units": len(doable), **holdings.amount_as_data(holdings.total(step.amount for step in doable))},
@@ -108,7 +108,7 @@ def _step_as_data(step: Step) -> dict[str, Any]:
         "state": step.unit.state,
         "shards": step.shards,
         "due_since": step.since,
-        "has_job": step.job,
+        "kept": step.kept,
         **holdings.amount_as_data(step.amount),
     }
 

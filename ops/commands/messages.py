@@ -13,11 +13,12 @@ from core.settings import Settings
 from core.tiers import Tier
 from core.topics import DeadLetter
 from ops import report
-from ops.commands.options import Json, command, identifier, load, message_id
+from ops.commands.options import Json, Now, command, identifier, load, message_id, moment
 
 if TYPE_CHECKING:
     from core.overlay import Row
     from lakehouse.reader import Page
+    from lakehouse.restore import Waiting
     from lakehouse.site import Site
 
 FIRST_BYTES = 6
@@ -32,7 +33,7 @@ class Found:
     region: str
     rows: "list[tuple[Tier, Row]]"
     before: bytes | None
-    missing: list[int]
+    missing: "dict[int, Waiting]"
 
 
 @command(
@@ -52,28 +53,31 @@ def read(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many messages.")] = 20,
     every: Annotated[bool, typer.Option("--all", help="All messages, page by page.")] = False,
+    now: Now = None,
     json_: Json = False,
 ) -> None:
     """Read a conversation back, whatever tiers it lies in.
 
     Newest message first. Bodies are ciphertext: their size and first bytes are shown.
+
+    Weeks that are frozen and not restored are named, with what they wait for (./firn restore brings them back).
     """
     screen, (config, _) = report.screen(json_), load()
     with report.progress(screen, "reading") as progress:
-        found = _find(config, conversation.bytes, region, before, None if every else limit, progress)
+        found = _find(config, conversation.bytes, region, before, None if every else limit, moment(now), progress)
     more = f"more: ./firn read {conversation} --region {found.region} --before {_id(found.before)}"
     tail = [more if found.before else "no more"]
-    if found.missing:
-        tail.insert(0, "not readable now (frozen): " + ", ".join(map(weeks.label, found.missing)))
+    waiting = [f"not here: {weeks.label(week)}, {one.sentence}" for week, one in found.missing.items()]
     headings = ("sent (UTC)", "tier", ">sender", ">type", ">size", "first bytes", "flags")
     screen.show(
         {
             "region": found.region,
             "messages": [_message(tier, row) for tier, row in found.rows],
             "before": _id(found.before) if found.before else None,
-            "missing_weeks": [weeks.label(week) for week in found.missing],
+            "missing_weeks": [_missing(week, one) for week, one in found.missing.items()],
         },
         report.table(headings, [_cells(tier, row) for tier, row in found.rows]),
+        *waiting,
         *tail,
     )
 
@@ -84,6 +88,7 @@ def _find(
     named: str | None,
     before: bytes | None,
     limit: int | None,
+    now: datetime,
     progress: report.Progress,
 ) -> Found:
     from lakehouse.site import site  # noqa: PLC0415
@@ -100,7 +105,7 @@ def _find(
                     raise
                 continue  # a region that was never made ready holds nothing
             if known:
-                return _pages(site(config, region, db), conversation_id, before, limit, progress)
+                return _pages(site(config, region, db, now), conversation_id, before, limit, progress)
     raise RefusedError(f"{' and '.join(regions)}: no such conversation", "see that the UUID and the region are right")
 
 
@@ -109,16 +114,19 @@ def _pages(
 ) -> Found:
     from lakehouse.reader import read_page  # noqa: PLC0415
 
-    found = Found(site.region, [], before, [])
+    found = Found(site.region, [], before, {})
     while True:
         wanted = PAGE_ROWS if limit is None else min(PAGE_ROWS, limit - len(found.rows))
         page = read_page(site, conversation_id, found.before, wanted)
-        found = Found(
-            site.region, found.rows + _placed(page), page.before, sorted({*found.missing, *page.missing}, reverse=True)
-        )
+        found = Found(site.region, found.rows + _placed(page), page.before, found.missing | page.missing)
         if page.before is None or (limit is not None and len(found.rows) >= limit):
             return found
         progress.at(len(found.rows), max(limit or 0, len(found.rows) + PAGE_ROWS))
+
+
+def _missing(week: int, one: "Waiting") -> dict[str, Any]:
+    times = {"ready_at": one.ready_at, "expires_at": one.expires_at}
+    return {"week": weeks.label(week), "state": one.state, **times, "sentence": one.sentence}
 
 
 def _placed(page: "Page") -> "list[tuple[Tier, Row]]":

@@ -11,6 +11,7 @@ from core import weeks as weeks_
 from core.errors import FirnError
 from core.moves import State
 from ops import report
+from ops.commands.job import run_job
 from ops.commands.options import Json, Now, Regions, Weeks, command, instant, load, moment
 
 if TYPE_CHECKING:
@@ -126,12 +127,11 @@ def _plan_lines(one: "plan_.Region") -> Iterator[RenderableType]:
     yield report.title(f"{one.name}  at {report.instant(one.now)}")
     if one.moves:
         headings = ("week", ">slice", "move", "state", ">messages", ">bytes", ">shards", "due since")
-        yield report.table(headings, [_step_cells(step) for step in one.moves])
-        doable = [step for step in one.moves if step.job]
+        yield report.table(headings, [_step_cells(step) for step in one.moves if not step.kept])
+        doable = [step for step in one.moves if not step.kept]
         messages, _, size = holdings.cells(holdings.total(step.amount for step in doable))
         yield f"{report.plural(len(doable), 'unit')} would move: {messages} messages, {size}"
-        if left := len(one.moves) - len(doable):
-            yield f"{report.plural(left, 'unit')} due for frozen: no job moves that far yet"
+        yield from (f"  {step.unit.name}: stays in cold: {step.kept}" for step in one.moves if step.kept)
     else:
         yield "nothing is due to move"
     if one.drops:
@@ -162,7 +162,7 @@ def _drop_cells(one: "plan_.Drop") -> tuple[str, ...]:
 @command(tiers_app, "weeks", "weeks", "weeks --now 2026-03-02T00:00:00Z --region us")
 def weeks(now: Now = None, region: Regions = None, json_: Json = False) -> None:
     """Make week tables ahead of time. Safe to repeat."""
-    made = _job("weeks", "making week tables", json_, now, region)
+    made = run_job("weeks", "making week tables", json_, now, region)
     _show(json_, made, f"{report.plural(made['tables'], 'week table')} made")
 
 
@@ -173,7 +173,7 @@ def move(now: Now = None, region: Regions = None, week: Weeks = None, json_: Jso
     Each is copied, read back and switched; the source stays until `firn drop`.
     Safe to repeat and to interrupt: the next run goes on where this one ended.
     """
-    done = _job("move", "moving", json_, now, region, week)
+    done = run_job("move", "moving", json_, now, region, week)
     held = sum(one["held_elsewhere"] for one in done["regions"].values())
     lines = [f"{name}: {unit}" for name, one in done["regions"].items() for unit in one["moved"]]
     tail = [f"{report.plural(held, 'unit')} held by another mover"] if held else []
@@ -192,40 +192,12 @@ def drop(
 
     Only what was moved, is past its grace and is found whole in its sink once more.
     """
-    done = _job("drop", "proving the sinks", json_, now, region, week, ["--apply"] if apply else [])
+    done = run_job("drop", "proving the sinks", json_, now, region, week, ["--apply"] if apply else [])
     kept = [f"kept: {why}" for one in done["regions"].values() for why in one["kept"].values()]
     verb = "dropped" if apply else "would be dropped"
     hint = ["to drop: the same command with --apply"] if done["dropped"] and not apply else []
     gone = [f"{verb}: {name}" for one in done["regions"].values() for name in one["dropped"]]
     _show(json_, done, *gone, *kept, f"{report.plural(done['dropped'], 'week table')} {verb}", *hint)
-
-
-def _job(
-    name: str,
-    title: str,
-    json_: bool,
-    now: datetime | None,
-    regions: Sequence[str] | None,
-    named: Sequence[int] | None = None,
-    more: Sequence[str] = (),
-) -> dict[str, Any]:
-    from ops import runs  # noqa: PLC0415
-
-    screen, (config, chosen) = report.screen(json_), load(list(regions or ()))
-    arguments = ["--now", moment(now).isoformat(), *more]
-    arguments += [word for region in chosen for word in ("--region", region)]
-    arguments += [word for week in named or () for word in ("--week", str(week))]
-    steps = runs.Steps()
-    with report.progress(screen, title) as progress:
-
-        def hear(line: str) -> None:
-            place = steps.hear(line)
-            if not runs.is_stage(line):
-                progress.say(line)
-            if place and (progress.bar or runs.is_stage(line)):
-                progress.at(*place)
-
-        return runs.run_job(config, name, arguments, hear)
 
 
 def _show(json_: bool, document: Any, *lines: str) -> None:
