@@ -210,7 +210,8 @@ class DagRunner:
     def run(self, dag_id: str, at: datetime, conf: Mapping[str, Any] | None = None) -> Run:
         """Raises RefusedError for an unknown DAG or params it does not accept; a failed job is a state, not an error.
 
-        The job's `now` is the last midnight (UTC) at or before `at`. The same `at` again replaces the run.
+        The job's `now` is the last end of an interval of the DAG at or before `at`: midnight (UTC), or 23:30 of the day
+        before for `fold`. The same `at` again replaces the run.
         """
         assert self._child.stdin
         assert self._child.stdout

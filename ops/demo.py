@@ -1,30 +1,28 @@
-"""The demo: weeks of real traffic through the real parts, the clock moved on in steps, count and digest at the end.
+"""The demo: a year of history imported, weeks of real traffic sent, the clock moved on in steps, all of it counted.
 
 Each step is remembered when it is done, so a second run goes on where the first one stopped.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from core import digest, settings, weeks
-from core.errors import BlockedError, DamagedError
+from core import settings, weeks
+from core.archive import Speed
+from core.errors import BlockedError
 from core.gate import blocking
-from core.overlay import Row, merge_all, row_of, visible
-from core.tiers import Tier
-from lakehouse.census import Count, census
-from lakehouse.reader import read_page
-from lakehouse.site import opened
-from ops import airflow, sample, stack
+from ops import airflow, evidence, history, runs, stack
+from ops.evidence import Report
 from ops.regions import prepare_all
 from ops.replay import replay
 from stores import kafka
 
 Say = Callable[[str], None]
+HISTORY = datetime(2024, 12, 2, tzinfo=UTC)
 START = datetime(2025, 12, 29, tzinfo=UTC)
 # Each clock: traffic up to it is sent, then tables are made, what may go is dropped, what is due moves.
 CLOCKS = (
@@ -33,8 +31,17 @@ CLOCKS = (
     datetime(2026, 3, 2, tzinfo=UTC),
 )
 LAST_DROP = CLOCKS[-1] + timedelta(days=1)
+FROZEN_WEEK = weeks.of_instant(HISTORY)
+READABLE = LAST_DROP + timedelta(hours=12)
 WEEK = timedelta(weeks=1)
 CAUGHT_UP_SECONDS = 180.0
+TITLES = {
+    "weeks": "make week tables ahead",
+    "fold": "take imported rows and late changes into cold files",
+    "tier": "move what is due, then judge what may be dropped",
+    "drop": "drop what is proven and past grace",
+    "maintain": "purge files that nothing names any more",
+}
 
 
 @dataclass(frozen=True)
@@ -44,21 +51,6 @@ class Step:
     name: str
     title: str
     work: Callable[[], None]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the demo ended with; `sent` and `found` are over canonical rows, lone amendments among them."""
-
-    counts: Mapping[str, list[Count]]
-    messages: int
-    found_messages: int
-    sent: digest.Digest
-    found: digest.Digest
-    conversation: bytes
-    region: str
-    page: list[tuple[Tier, Row]]
-    seconds: float
 
 
 class Progress:
@@ -88,7 +80,8 @@ def run(config: settings.Settings, say: Say) -> Report:
         with dags:
             take(steps, done, say)
     say("counting what every tier holds")
-    return report(config, time.monotonic() - started)
+    story = evidence.Story(HISTORY, START, CLOCKS[-1], FROZEN_WEEK, LAST_DROP, READABLE)
+    return evidence.gather(config, story, time.monotonic() - started)
 
 
 def take(steps: Sequence[Step], done: Progress, say: Say) -> None:
@@ -101,13 +94,20 @@ def take(steps: Sequence[Step], done: Progress, say: Say) -> None:
 
 def plan(config: settings.Settings, dags: airflow.DagRunner, say: Say) -> Iterable[Step]:
     yield dag_step(dags, "weeks", START, {})
+    for region in config.regions:
+        yield import_step(config, region, say)
+    yield dag_step(dags, "fold", START, {})
     since = START
     for clock in CLOCKS:
         yield from week_by_week(config, dags, since, clock, say)
         yield dag_step(dags, "drop", clock, {"apply": True})
+        if clock == CLOCKS[-1]:
+            yield dag_step(dags, "fold", clock, {})
         yield dag_step(dags, "tier", clock, {})
         since = clock
     yield dag_step(dags, "drop", LAST_DROP, {"apply": True})
+    yield dag_step(dags, "maintain", LAST_DROP, {"apply": True})
+    yield restore_step(config, say)
 
 
 def week_by_week(
@@ -119,6 +119,19 @@ def week_by_week(
         yield replay_step(config, since, upto, say)
         yield dag_step(dags, "weeks", upto, {})
         since = upto
+
+
+def import_step(config: settings.Settings, region: str, say: Say) -> Step:
+    """As `./firn import` does it, of a file that lies there for a look."""
+    file = config.state_dir / "demo" / f"history-{region}.parquet"
+
+    def work() -> None:
+        count = history.write(file, HISTORY, START, region, config.regions)
+        say(f"      {count:,} messages in {file.name}")
+        options = ["--now", START.isoformat(), "--region", region, "--source", history.SOURCE, "--", str(file)]
+        runs.run_job(config, "imports", options, lambda line: say(f"      {line}"))
+
+    return Step(f"import {region}", f"import of a year of history into {region}, from {HISTORY:%Y-%m-%d} on", work)
 
 
 def replay_step(config: settings.Settings, since: datetime, until: datetime, say: Say) -> Step:
@@ -136,13 +149,19 @@ def dag_step(dags: airflow.DagRunner, dag_id: str, clock: datetime, conf: dict[s
         if ended.state != "success":
             raise BlockedError(f"DAG {dag_id} of {clock:%Y-%m-%d} ended as {ended.state}", f"read its log: {ended.log}")
 
-    titles = {
-        "weeks": "make week tables ahead",
-        "tier": "move what is due",
-        "drop": "drop what is proven and past grace",
-    }
-    title = f"clock at {clock:%Y-%m-%d}: DAG {dag_id}, {titles[dag_id]}"
+    title = f"clock at {clock:%Y-%m-%d}: DAG {dag_id}, {TITLES[dag_id]}"
     return Step(f"{dag_id} {clock:%Y-%m-%d}", title, work)
+
+
+def restore_step(config: settings.Settings, say: Say) -> Step:
+    """As `./firn restore` does it; the copies are ready twelve hours later, by the clock."""
+
+    def work() -> None:
+        options = ["--now", LAST_DROP.isoformat(), "--week", str(FROZEN_WEEK), "--speed", Speed.BULK]
+        runs.run_job(config, "restore", options, lambda line: say(f"      {line}"))
+
+    label = weeks.label(FROZEN_WEEK)
+    return Step(f"restore {label}", f"clock at {LAST_DROP:%Y-%m-%d}: bring back {label}, which is frozen", work)
 
 
 def wait_for_consumers(config: settings.Settings, say: Say) -> None:
@@ -157,56 +176,3 @@ def wait_for_consumers(config: settings.Settings, say: Say) -> None:
                 )
             time.sleep(0.5)
     say("      all of it is durable in Cassandra")
-
-
-def report(config: settings.Settings, seconds: float) -> Report:
-    """Counts every tier afresh, and holds it against what the sample says was sent."""
-    sent = merge_all(row_of(event) for _, event in sample.traffic(START, CLOCKS[-1], config.regions))
-    counts = {}
-    for region in config.regions:
-        with opened(config, region) as site:
-            counts[region] = census(site)
-    found = sum((each.digest for region in counts.values() for each in region), digest.Digest())
-    expected = digest.of_rows(sent.values())
-    if found != expected:
-        raise DamagedError(
-            f"{expected.rows:,} rows sent, {found.rows:,} found, digests {expected} and {found}",
-            "look at ./firn dead-letters and ./firn status; nothing more is dropped before this is understood",
-        )
-    messages = sum(row.is_message for row in sent.values())
-    conversation = widest_conversation(sent.values(), counts, config.regions)
-    region = sample.region_of(conversation, config.regions)
-    return Report(
-        counts,
-        messages,
-        sum(each.messages for region_counts in counts.values() for each in region_counts),
-        expected,
-        found,
-        conversation,
-        region,
-        page_of(config, region, conversation),
-        seconds,
-    )
-
-
-def widest_conversation(rows: Iterable[Row], counts: Mapping[str, list[Count]], regions: tuple[str, ...]) -> bytes:
-    """One that can be read back across the most tiers; of those the one with the fewest messages."""
-    tiers = {(region, each.unit.week): each.unit.tier for region, all_ in counts.items() for each in all_}
-    seen: dict[bytes, list[Tier | None]] = {}
-    for row in visible(rows):
-        region = sample.region_of(row.conversation_id, regions)
-        seen.setdefault(row.conversation_id, []).append(tiers.get((region, weeks.of_id(row.message_id))))
-    return max(seen, key=lambda conversation: (len(set(seen[conversation])), -len(seen[conversation]), conversation))
-
-
-def page_of(config: settings.Settings, region: str, conversation: bytes) -> list[tuple[Tier, Row]]:
-    """The whole conversation, page by page, each message with the tier it came from."""
-    read: list[tuple[Tier, Row]] = []
-    before = None
-    with opened(config, region) as site:
-        while True:
-            page = read_page(site, conversation, before, 100)
-            read += [(page.tiers[weeks.of_id(row.message_id)], row) for row in page.rows]
-            before = page.before
-            if before is None:
-                return read

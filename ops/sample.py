@@ -68,6 +68,12 @@ def messages(start: datetime, end: datetime) -> Iterator[MessageSent]:
         yield from sorted(map(_sent, same_second), key=attrgetter("message_id"))
 
 
+def archived(start: datetime, end: datetime) -> Iterator[tuple[Row, MessageSent]]:
+    """Each message with the row of the archive that it comes from, in the archive's order."""
+    for row in _rows(start, end):
+        yield row, _sent(row)
+
+
 def amendments(message: MessageSent) -> Iterator[Event]:
     """Synthetic, seeded by the message: about 3 % are edited within days and 0.3 % weeks later, 1 % deleted, 5 % get
     reactions of others, some of them changed or taken back. Nothing follows a deletion."""

@@ -38,7 +38,7 @@ _POLL_SECONDS = 0.1
 _ROOT = Path(__file__).parent.parent
 # A child that dies twice on its way up will not come up by itself.
 _START_DEATHS = 2
-_DATA = ("data", "objects", "imports", "airflow", "demo.json", "logs", "run", ENDPOINTS_FILE, ports.PORTS_FILE)
+_DATA = ("data", "objects", "imports", "airflow", "demo", "demo.json", "logs", "run", ENDPOINTS_FILE, ports.PORTS_FILE)
 
 
 @dataclass(frozen=True)

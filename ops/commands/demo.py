@@ -1,30 +1,29 @@
-"""`firn demo`: weeks of real traffic through all tiers, and the proof that nothing was lost."""
+"""`firn demo`: a year of real traffic through all four tiers, and the proof that nothing was lost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import typer
-from rich.console import RenderableType
 
-from core import ids
+from core import ids, weeks
 from ops import report
 from ops.commands.options import Json, command, load
 
 if TYPE_CHECKING:
-    from ops.demo import Report
+    from ops.evidence import Report
 
 demo_app = typer.Typer(rich_markup_mode=None)
 
 
 @command(demo_app, "demo", "demo", "demo --json")
 def demo(json_: Json = False) -> None:
-    """Take weeks of real traffic through all tiers.
+    """Take a year of real traffic through all four tiers.
 
-    Brings the stack up, sends, moves the clock on, then counts what every tier holds. Exit code 4 when that is not
-    what was sent. A second run goes on where the first one stopped.
+    Brings the stack up, imports history, sends traffic, moves the clock on, then counts what every tier holds. Exit
+    code 4 when that is not what was sent. A second run goes on where the first one stopped.
     """
     from ops import demo, holdings  # noqa: PLC0415
 
@@ -32,40 +31,45 @@ def demo(json_: Json = False) -> None:
     with report.progress(screen, "demo") as progress:
         ended = demo.run(config, progress.say)
     by_region = {region: holdings.by_week(holdings.of_counts(counts)) for region, counts in ended.counts.items()}
-    weeks = {region: [holdings.as_data(one) for one in held] for region, held in by_region.items()}
-    tables = [holdings.as_table(held, region) for region, held in by_region.items()]
-    screen.show(_data(ended) | {"regions": weeks}, *_spaced(tables), *_lines(ended))
+    as_data = {region: [holdings.as_data(one) for one in held] for region, held in by_region.items()}
+    pictures = [shown for region, held in by_region.items() for shown in holdings.as_picture(held, region)]
+    screen.show(_data(ended) | {"regions": as_data}, *pictures, *_lines(ended))
 
 
 def _data(ended: "Report") -> dict[str, Any]:
+    edit, thaw = ended.edit, ended.thaw
     return {
         "seconds": round(ended.seconds, 1),
-        "messages": ended.messages,
         "sent": asdict(ended.sent) | {"total": str(ended.sent)},
         "found": asdict(ended.found) | {"total": str(ended.found)},
         "conversation": {"id": str(UUID(bytes=ended.conversation)), "region": ended.region, "read": len(ended.page)},
+        "late_edit": {"week": weeks.label(edit.week), "edited_at": edit.edited_at, "tier": edit.tier},
+        "frozen": {"week": weeks.label(thaw.week), "waited": thaw.waited, "read": thaw.messages},
     }
 
 
-def _spaced(tables: Sequence[RenderableType]) -> Iterator[RenderableType]:
-    for table in tables:
-        yield from (table, "")
-
-
 def _lines(ended: "Report") -> Iterator[str]:
-    lone = ended.sent.rows - ended.messages
-    yield f"{ended.messages:,} sent = {ended.found_messages:,} found   digest {ended.found}, equal to the sent one"
-    yield f"({lone:,} more rows are amendments to messages from before the demo: kept, hidden, and counted too)"
+    yield f"{ended.sent.rows:,} sent = {ended.found.rows:,} found   digest {ended.found}, equal to the sent one"
     yield ""
     yield f"one conversation read back, {report.plural(len(ended.page), 'message')} in one piece:"
     for tier, group in groupby(ended.page, key=lambda placed: placed[0]):
         rows = [row for _, row in group]
         newest, oldest = ids.instant(rows[0].message_id), ids.instant(rows[-1].message_id)
-        yield f"  {tier:<5} {len(rows):>6,}   {report.second(newest)} back to {report.second(oldest)}"
+        yield f"  {tier:<6} {len(rows):>6,}   {report.second(newest)} back to {report.second(oldest)}"
+    yield ""
+    yield from _depths(ended)
     yield ""
     yield from _next(UUID(bytes=ended.conversation), ended.region)
     if ended.seconds >= 1:  # else nothing was left to do
         yield f"done in {report.span(ended.seconds)}"
+
+
+def _depths(ended: "Report") -> Iterator[str]:
+    edit, thaw = ended.edit, ended.thaw
+    when = f"a message of {weeks.label(edit.week)} was edited on {edit.edited_at:%Y-%m-%d}, when its week was cold"
+    yield f"a late edit:   {when}; now its file holds the edit"
+    yield f"a frozen week: {weeks.label(thaw.week)} was {thaw.waited}"
+    yield f"               and by then {report.plural(thaw.messages, 'message')} of one conversation could be read"
 
 
 def _next(conversation: UUID, region: str) -> Iterator[str]:
