@@ -120,6 +120,18 @@ class Vault:
 
 
 @dataclass(frozen=True)
+class Maintenance:
+    """`replaced_days`, by `now`, is how long a file stays that another took the place of. The others are real time:
+    what nothing names is left alone for `orphan_hours`, longer than any job runs; what a table's log said stays for
+    `log_days` after a checkpoint holds it, and one is made every `checkpoint_commits`."""
+
+    replaced_days: int = 1
+    orphan_hours: int = 24
+    log_days: int = 7
+    checkpoint_commits: int = 50
+
+
+@dataclass(frozen=True)
 class Clocks:
     """`ledger_age_seconds` is T of the design: no copy of the ledger in any process is older."""
 
@@ -143,6 +155,7 @@ class Settings:
     tiers: Tiers = field(default_factory=Tiers)
     frozen: Frozen = field(default_factory=Frozen)
     vault: Vault = field(default_factory=Vault)
+    maintenance: Maintenance = field(default_factory=Maintenance)
     clocks: Clocks = field(default_factory=Clocks)
 
     def require_region(self, region: str) -> str:

@@ -31,6 +31,7 @@ CLOCKS = (
     datetime(2026, 3, 2, tzinfo=UTC),
 )
 LAST_DROP = CLOCKS[-1] + timedelta(days=1)
+PURGED = LAST_DROP + timedelta(days=2)  # what the last drop took out of the tables is a day gone by then
 FROZEN_WEEK = weeks.of_instant(HISTORY)
 READABLE = LAST_DROP + timedelta(hours=12)
 WEEK = timedelta(weeks=1)
@@ -106,8 +107,8 @@ def plan(config: settings.Settings, dags: airflow.DagRunner, say: Say) -> Iterab
         yield dag_step(dags, "tier", clock, {})
         since = clock
     yield dag_step(dags, "drop", LAST_DROP, {"apply": True})
-    yield dag_step(dags, "maintain", LAST_DROP, {"apply": True})
     yield restore_step(config, say)
+    yield dag_step(dags, "maintain", PURGED, {"apply": True})
 
 
 def week_by_week(

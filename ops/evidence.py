@@ -7,7 +7,7 @@ from datetime import datetime
 from core import digest, ids, settings, weeks
 from core.errors import DamagedError
 from core.overlay import Row, merge_all, row_of, visible
-from core.tiers import Tier
+from core.tiers import Tier, target
 from lakehouse.census import Count, census
 from lakehouse.reader import Page, read_page
 from lakehouse.site import opened
@@ -116,7 +116,7 @@ def page_of(config: settings.Settings, region: str, conversation: bytes, now: da
 
 def late_edit(config: settings.Settings, story: Story) -> LateEdit:
     """The first of the traffic that hit a week without tables: through the lane and a fold into its file."""
-    edit = next(event for event in events_of(config, story) if _is_late(event, story))
+    edit = next(event for event in events_of(config, story) if _is_late(event, story, config.tiers))
     region = sample.region_of(edit.conversation_id, config.regions)
     page = _page_at(config, region, edit.conversation_id, edit.message_id, story.asked_at)
     week = weeks.of_id(edit.message_id)
@@ -124,9 +124,11 @@ def late_edit(config: settings.Settings, story: Story) -> LateEdit:
     return LateEdit(week, ids.instant(edit.event_id), page.tiers[week], found)
 
 
-def _is_late(event: Event, story: Story) -> bool:
-    is_edit = isinstance(event, MessageEdited)
-    return is_edit and weeks.of_id(event.message_id) < weeks.of_instant(story.start) - 1
+def _is_late(event: Event, story: Story, policy: settings.Tiers) -> bool:
+    week = weeks.of_id(event.message_id)
+    if not isinstance(event, MessageEdited) or weeks.end(week) > story.start:
+        return False
+    return target(week, ids.instant(event.event_id), policy) is Tier.COLD
 
 
 def thawed(config: settings.Settings, story: Story, rows: Iterable[Row]) -> Thaw:

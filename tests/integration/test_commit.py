@@ -35,6 +35,7 @@ from lakehouse.commit import (
     live_files,
     transaction_version,
 )
+from lakehouse.deltalog import expired, log_of, removed_files, require_same
 from lakehouse.paths import data_path
 from lakehouse.tables import MESSAGES, TableRef, messages_table
 from lakehouse.writer import ColdFile, write_cold_file
@@ -327,6 +328,30 @@ def test_a_checkpoint_is_written_when_asked_and_changes_nothing(table: TableRef)
     assert live_files(table) == before
     with pytest.raises(OutcomeUnknownError, match="cleaned away"):
         commit_one(table, 1, first)
+
+
+def test_a_log_is_cut_and_the_table_goes_on(table: TableRef, store: ObjectSettings) -> None:
+    first = part(table, 0, batch=rows(40, b"old"))
+    commit_one(table, 1, first)
+    second = part(table, 0, first.path, batch=rows(35, b"new"))
+    commit_one(table, 2, second)
+    assert checkpoint(table) == 2
+    log = log_of(table)
+    assert (log.hint, log.since_checkpoint, list(log.commits), list(log.checkpoints)) == (2, 0, [0, 1, 2], [2])
+    require_same(table, log, 2)
+    for one in expired(log, 2):
+        table.objects.delete(one.key)
+    assert list(log_of(table).commits) == [2]
+    create_table(table)
+    assert commit_one(table, 2, second) == 2
+    with pytest.raises(OutcomeUnknownError, match="cleaned away"):
+        commit_one(table, 1, first)
+    third = part(table, 0, second.path, batch=rows(30, b"newer"))
+    assert commit_one(table, 3, third) == 3
+    assert removed_files(table, log_of(table)) == dict.fromkeys((first.path, second.path), NOW)
+    assert through_duckdb(table, store).to_pylist() == [
+        row | {"week": WEEK, "shard": 0} for row in rows(30, b"newer").to_pylist()
+    ]
 
 
 WORKER = """

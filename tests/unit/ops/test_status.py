@@ -94,6 +94,21 @@ def test_a_job_is_as_far_as_its_units_and_their_tasks() -> None:
     assert steps.hear("us/2026-W08/0: switched (hot → warm)") == (5, 8)
 
 
+def test_a_fold_is_a_third_of_the_way_when_spark_is_done() -> None:
+    steps = runs.Steps("fold")
+    lines = [
+        "us/0: 2 pointers brought up to the Delta log",
+        "[Stage 0:=====>      (2 + 2) / 4]",
+        "[Stage 0:==========> (4 + 0) / 4]",
+        "us/2026-W05/0: 4 files of 1,234 rows written",
+        "us/2026-W06/0: 0 files of 0 rows written",
+        "us/2026-W05/0: folded, 12 events taken out of the lane",
+        "us/2026-W06/0: folded, 0 events taken out of the lane",
+    ]
+    heard = [steps.hear(line) for line in lines]
+    assert heard == [None, (2, 12), (4, 12), (2, 3), (4, 6), (5, 6), (6, 6)]
+
+
 def test_a_job_s_error_comes_back_as_that_error() -> None:
     assert runs.result_of("move", 0, ["noise", '{"moved": 1}']) == {"moved": 1}
     with pytest.raises(DamagedError, match="they differ") as caught:
