@@ -1,6 +1,7 @@
 """One attempt of a job on a region's units: leases, compare-and-set, and the faults that keep some from going on."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import argparse
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,7 +14,7 @@ from core import ledger, moves, settings
 from core.errors import BlockedError, FirnError
 from core.moves import State, Unit
 from jobs import shell
-from lakehouse.session import Failure, spread
+from lakehouse.session import Failure, spark_session, spread
 from lakehouse.site import Site, opened
 from stores.leases import Keeper, keeping
 
@@ -124,3 +125,21 @@ def each_region(
     if faults:
         raise max(faults, key=lambda fault: fault.exit_code)
     return report
+
+
+def main(
+    argv: list[str],
+    options: argparse.ArgumentParser,
+    name: str,
+    work: Callable[[SparkSession, settings.Settings, tuple[str, ...], argparse.Namespace], Mapping[str, Any]],
+) -> int:
+    """Runs `work` in a Spark session of its own; the exit code tells how it ended."""
+    args = options.parse_args(argv)
+
+    def with_spark() -> Mapping[str, Any]:
+        config = settings.load()
+        regions = shell.regions(config, args.region)
+        with spark_session(config, name) as spark:
+            return work(spark, config, regions, args)
+
+    return shell.finish(with_spark)

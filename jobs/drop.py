@@ -20,12 +20,12 @@ from core.errors import BlockedError, DamagedError
 from core.ledger import Part, TableState, WeekTable
 from core.moves import State, Unit
 from core.tiers import Tier
-from jobs import shell, withdrawal
+from jobs import attempt, shell, withdrawal
 from jobs.attempt import Attempt, each_region
 from jobs.verdicts import why_not_judged
 from lakehouse import ends
 from lakehouse.publish import parts_of, require_pointers
-from lakehouse.session import spark_session, succeeded
+from lakehouse.session import succeeded
 from lakehouse.site import Site
 from stores import messages
 from stores.leases import Keeper, holding
@@ -53,7 +53,7 @@ def run(
     say: shell.Say,
 ) -> dict[str, Any]:
     """Returns what was dropped (or would be) and why the rest stays."""
-    report = each_region(spark, config, now, regions, say, lambda attempt: drop_region(attempt, only, apply))
+    report = each_region(spark, config, now, regions, say, lambda ours: drop_region(ours, only, apply))
     return {"applied": apply, "dropped": sum(len(region["dropped"]) for region in report.values()), "regions": report}
 
 
@@ -180,15 +180,12 @@ def parser() -> Any:
 
 
 def main(argv: list[str]) -> int:
-    args = parser().parse_args(argv)
-
-    def work() -> dict[str, Any]:
-        config = settings.load()
-        regions = shell.regions(config, args.region)
-        with spark_session(config, "firn drop") as spark:
-            return run(spark, config, args.now, regions, args.week, args.apply, shell.say)
-
-    return shell.finish(work)
+    return attempt.main(
+        argv,
+        parser(),
+        "firn drop",
+        lambda spark, config, regions, args: run(spark, config, args.now, regions, args.week, args.apply, shell.say),
+    )
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from pyspark.sql import SparkSession
 from core import moves, ring, settings, weeks
 from core.ledger import Run
 from core.moves import COLD_FROZEN, State, Unit
-from jobs import shell
+from jobs import attempt, shell
 from jobs.attempt import Attempt, each_region
 from lakehouse.folds import Folded, Task, fold
 from lakehouse.publish import cold_files, live_files_of, publish_rewrite, repair_pointers, table_lease
-from lakehouse.session import spark_session, succeeded
+from lakehouse.session import succeeded
 from lakehouse.site import Site
 from schemas.events import encode
 from stores.leases import holding
@@ -74,7 +74,7 @@ def run(
     say: shell.Say,
 ) -> dict[str, Any]:
     """Returns what was folded, per region; `only` names weeks, else all that have something to fold."""
-    report = each_region(spark, config, now, regions, say, lambda attempt: fold_region(attempt, only))
+    report = each_region(spark, config, now, regions, say, lambda ours: fold_region(ours, only))
     return {"folded": sum(len(region["folded"]) for region in report.values()), "regions": report}
 
 
@@ -183,15 +183,12 @@ def parser() -> Any:
 
 
 def main(argv: list[str]) -> int:
-    args = parser().parse_args(argv)
-
-    def work() -> dict[str, Any]:
-        config = settings.load()
-        regions = shell.regions(config, args.region)
-        with spark_session(config, "firn fold") as spark:
-            return run(spark, config, args.now, regions, args.week, shell.say)
-
-    return shell.finish(work)
+    return attempt.main(
+        argv,
+        parser(),
+        "firn fold",
+        lambda spark, config, regions, args: run(spark, config, args.now, regions, args.week, shell.say),
+    )
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ from core.gate import blocking
 from core.moves import State, Unit
 from core.overlay import merge_all, row_of
 from core.tiers import Tier, target
-from jobs import shell
+from jobs import attempt, shell
 from jobs.attempt import Attempt, each_region, resting
 from jobs.freezing import why_not_freeze
 from lakehouse import ends
 from lakehouse.publish import parts_of, publish, publish_frozen, require_pointers, shards_of, table_lease
-from lakehouse.session import spark_session, succeeded
+from lakehouse.session import succeeded
 from lakehouse.site import Site
 from schemas.events import Event
 from stores import kafka, messages
@@ -46,7 +46,7 @@ def run(
     say: shell.Say,
 ) -> dict[str, Any]:
     """Returns what was moved, per region, and what the planner keeps; `only` names weeks, else all that are due."""
-    report = each_region(spark, config, now, regions, say, lambda attempt: move_region(attempt, only))
+    report = each_region(spark, config, now, regions, say, lambda ours: move_region(ours, only))
     return {"moved": sum(len(region["moved"]) for region in report.values()), "regions": report}
 
 
@@ -283,15 +283,12 @@ def parser() -> Any:
 
 
 def main(argv: list[str]) -> int:
-    args = parser().parse_args(argv)
-
-    def work() -> dict[str, Any]:
-        config = settings.load()
-        regions = shell.regions(config, args.region)
-        with spark_session(config, "firn move") as spark:
-            return run(spark, config, args.now, regions, args.week, shell.say)
-
-    return shell.finish(work)
+    return attempt.main(
+        argv,
+        parser(),
+        "firn move",
+        lambda spark, config, regions, args: run(spark, config, args.now, regions, args.week, shell.say),
+    )
 
 
 if __name__ == "__main__":

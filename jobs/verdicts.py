@@ -11,7 +11,7 @@ def why_not_judged(site: Site, unit: Unit) -> str | None:
     """The sentence that forbids dropping anything of the unit; None when its present files have passed."""
     verdict = site.ledger.verdict(unit.week, unit.slice)
     if verdict is None or verdict.files != fingerprint(cold_files(site, unit)):
-        how = f"python -m quality.run --now … --week {weeks.label(unit.week)}"
+        how = f"./firn judge --week {weeks.label(unit.week)}"
         return f"{unit.name}: the quality gate has not judged its cold files yet: {how}"
     if not verdict.passed:
         return f"{unit.name}: its cold files break: {'; '.join(verdict.failed)}; nothing of it is dropped"

@@ -56,7 +56,7 @@ _MOVE = ("tier", "./firn move")
 RUNNERS = {
     Step.TABLES: ("weeks", "./firn weeks"),
     **dict.fromkeys((Step.WAIT, Step.SEAL, Step.COPY, Step.VERIFY, Step.SWITCH, Step.SETTLE), _MOVE),
-    Step.JUDGE: ("tier", "python -m quality.run"),
+    Step.JUDGE: ("tier", "./firn judge"),
     Step.DROP: ("drop", "./firn drop --apply"),
     Step.FOLD: ("fold", "./firn fold"),
 }

@@ -1,9 +1,12 @@
-"""Making a region ready: keyspaces and tables, topics with their first commits, the bucket. Harmless to repeat."""
+"""Making a region ready: keyspaces and tables, topics with their first commits, the bucket. Harmless to repeat.
+
+And which region a conversation is at home in."""
 
 from pathlib import Path
 
 from core import settings
-from stores import cassandra, kafka
+from core.errors import RefusedError
+from stores import cassandra, conversations, kafka
 from stores.buckets import open_objects
 from stores.ledger import CqlLedger
 
@@ -21,3 +24,23 @@ def prepare(config: settings.Settings, region: str) -> None:
 def prepare_all(config: settings.Settings) -> None:
     for region in config.regions:
         prepare(config, region)
+
+
+def home_of(
+    config: settings.Settings, db: cassandra.Databases, conversation_id: bytes, named: str | None
+) -> tuple[str, list[int]]:
+    """The region (`named`, or the first that knows it) and the weeks that hold anything there, newest first."""
+    regions = (config.require_region(named),) if named else config.regions
+    for region in regions:
+        try:
+            known = conversations.weeks_of(db.hot, region, conversation_id)
+        except cassandra.MissingTableError:
+            if named:
+                raise
+            continue  # a region that was never made ready holds nothing
+        if known:
+            return region, known
+    raise RefusedError(
+        f"{' and '.join(regions)}: no such conversation, or all of it was erased",
+        "see that the UUID and the region are right",
+    )

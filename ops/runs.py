@@ -16,6 +16,7 @@ from ops.airflow import SPARK_LOGGING
 from ops.java import find_java
 
 ROOT = Path(__file__).resolve().parents[1]
+MODULES = {"judge": "quality.run"}  # every other job is the module of its name in `jobs`
 STEPS = ("sealed", "copied", "verified", "switched")
 FOLD_STEPS = ("rewritten", "written", "folded")  # the first is Spark's, for all units at once
 _STAGE = re.compile(r"\[Stage \d+:.*\((\d+) \+ \d+\) / (\d+)\]")
@@ -31,7 +32,7 @@ _SIGNALLED = 128  # plus the signal: what a shell would say
 
 def run_job(settings: Settings, job: str, arguments: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
     """What `python -m jobs.<job>` reports; raises the error that it ended with, or one that has its exit code."""
-    argv = [sys.executable, "-P", "-m", f"jobs.{job}", *arguments]
+    argv = [sys.executable, "-P", "-m", MODULES.get(job, f"jobs.{job}"), *arguments]
     environ = os.environ | job_environment(settings)
     # A file, not a second pipe: a long report would fill a pipe that nobody reads yet.
     with (
@@ -59,7 +60,7 @@ def result_of(job: str, code: int, printed: Sequence[str]) -> dict[str, Any]:
         kind = _ERRORS.get(last["error"]) or _by_code(code)
         raise kind(last["what"], last["do"])
     how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-    fault = FirnError(f"jobs.{job} ended with {how}", "see what it said above; run the same command again")
+    fault = FirnError(f"the job {job} ended with {how}", "see what it said above; run the same command again")
     fault.exit_code = _SIGNALLED - code if code < 0 else code or FirnError.exit_code
     raise fault
 

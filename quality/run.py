@@ -161,7 +161,7 @@ def _stopped(failed: Sequence[str], now: datetime) -> DamagedError:
     return DamagedError(
         f"the quality gate stops the drop of {', '.join(failed[:_NAMED])}{more}",
         "nothing of them was dropped: mend what wrote such rows, or bring back the files as they were written, then "
-        f"run: python -m quality.run --now {now:%Y-%m-%dT%H:%M:%SZ}",
+        f"run: ./firn judge --now {now:%Y-%m-%dT%H:%M:%SZ}",
     )
 
 

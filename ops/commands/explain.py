@@ -10,7 +10,6 @@ import typer
 from rich.console import RenderableType
 
 from core import weeks
-from core.errors import RefusedError
 from core.settings import Settings
 from ops import report
 from ops.commands.options import Json, Now, command, identifier, load, moment, week
@@ -18,7 +17,6 @@ from ops.commands.options import Json, Now, command, identifier, load, moment, w
 if TYPE_CHECKING:
     from ops.explain import Explanation
     from ops.whereabouts import Place
-    from stores.cassandra import Databases
 
 AT_ONCE = 8  # a week is a dozen small reads, which wait more than they work
 _COLUMN = 12
@@ -75,11 +73,12 @@ def _explained(
     """The week that is wanted, else all that the conversation has, newest first."""
     from lakehouse.site import site  # noqa: PLC0415
     from ops.explain import explained  # noqa: PLC0415
+    from ops.regions import home_of  # noqa: PLC0415
     from ops.whereabouts import gather, known_of  # noqa: PLC0415
     from stores.cassandra import connected  # noqa: PLC0415
 
     with connected(config) as db, ThreadPoolExecutor(AT_ONCE) as pool:
-        region, held = _found(config, db, conversation_id, named)
+        region, held = home_of(config, db, conversation_id, named)
         here = site(config, region, db, now)
         known, chosen = known_of(here, held), held if wanted is None else [wanted]
         found = []
@@ -88,27 +87,6 @@ def _explained(
             found.append(explained(facts, conversation_id, now, config.tiers, real))
             progress.at(len(found), len(chosen))
     return region, found
-
-
-def _found(config: Settings, db: "Databases", conversation_id: bytes, named: str | None) -> tuple[str, Sequence[int]]:
-    """Its region and weeks there."""
-    from stores import conversations  # noqa: PLC0415
-    from stores.cassandra import MissingTableError  # noqa: PLC0415
-
-    regions = (config.require_region(named),) if named else config.regions
-    for region in regions:
-        try:
-            known = conversations.weeks_of(db.hot, region, conversation_id)
-        except MissingTableError:
-            if named:
-                raise
-            continue  # a region that was never made ready holds nothing
-        if known:
-            return region, known
-    raise RefusedError(
-        f"{' and '.join(regions)}: no such conversation, or all of it was erased",
-        "see that the UUID and the region are right",
-    )
 
 
 def _cells(one: "Explanation") -> tuple[str, ...]:

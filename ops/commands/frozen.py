@@ -10,7 +10,8 @@ from core import archive
 from core import weeks as weeks_
 from core.archive import Speed
 from ops import report
-from ops.commands.options import Json, Now, Regions, command, load, moment, week
+from ops.commands.job import run_job
+from ops.commands.options import Json, Now, Regions, command, week
 
 frozen_app = typer.Typer(rich_markup_mode=None)
 
@@ -45,16 +46,12 @@ def restore(
     Safe to repeat: what is under way or there already is counted as such and not paid for again. A faster speed
     overtakes a slower one; more days put the end off.
     """
-    from ops import runs  # noqa: PLC0415
-
-    screen, (config, regions) = report.screen(json_), load(region)
-    arguments = ["--now", moment(now).isoformat(), "--week", str(wanted), "--speed", speed.value]
-    arguments += [word for name in regions for word in ("--region", name)]
-    arguments += ["--days", str(days)] if days is not None else []
-    arguments += ["--dry-run"] if dry_run else []
-    with report.progress(screen, f"asking for {weeks_.label(wanted)}") as progress:
-        done = runs.run_job(config, "restore", arguments, progress.say)
-    screen.show(done, *(line for name, one in done["regions"].items() for line in _lines(name, one, dry_run)))
+    more = ["--speed", speed.value, *(["--dry-run"] if dry_run else [])]
+    more += ["--days", str(days)] if days is not None else []
+    done = run_job("restore", f"asking for {weeks_.label(wanted)}", json_, now, region, [wanted], more)
+    report.screen(json_).show(
+        done, *(line for name, one in done["regions"].items() for line in _lines(name, one, dry_run))
+    )
 
 
 def _lines(name: str, one: Mapping[str, Any], dry_run: bool) -> Iterator[str]:

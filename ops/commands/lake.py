@@ -1,4 +1,4 @@
-"""`firn fold` and `firn maintain`: what keeps the files at rest up to date, and few."""
+"""`firn fold`, `firn judge` and `firn maintain`: what keeps the files at rest up to date, and few."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -41,6 +41,18 @@ def fold(now: Now = None, region: Regions = None, week: Weeks = None, json_: Jso
     )
     lines += [f"{report.plural(held, 'unit')} held by another process"] if held else []
     report.screen(json_).show(done, *lines)
+
+
+@command(lake_app, "judge", "judge", "judge --region us --week 2026-W05 --json")
+def judge(now: Now = None, region: Regions = None, week: Weeks = None, json_: Json = False) -> None:
+    """Judge cold files before anything of them is dropped.
+
+    By default those of weeks that wait for a drop and have no verdict yet. Exit code 4 names the rules that they break.
+    """
+    done = run_job("judge", "judging cold files", json_, now, region, week)
+    standing = sum(one["standing"] for one in done["regions"].values())
+    passed = [f"{name} passed" for one in done["regions"].values() for name in one["passed"]]
+    report.screen(json_).show(done, *passed, f"{report.plural(done['passed'], 'unit')} passed now, {standing:,} before")
 
 
 @command(lake_app, "maintain", "maintain", "maintain --apply", "maintain --region us --now 2026-03-02T00:00:00Z --json")

@@ -8,7 +8,6 @@ from uuid import UUID
 import typer
 
 from core import ids, weeks
-from core.errors import RefusedError
 from core.settings import Settings
 from core.tiers import Tier
 from core.topics import DeadLetter
@@ -92,21 +91,12 @@ def _find(
     progress: report.Progress,
 ) -> Found:
     from lakehouse.site import site  # noqa: PLC0415
-    from stores import conversations  # noqa: PLC0415
-    from stores.cassandra import MissingTableError, connected  # noqa: PLC0415
+    from ops.regions import home_of  # noqa: PLC0415
+    from stores.cassandra import connected  # noqa: PLC0415
 
-    regions = (config.require_region(named),) if named else config.regions
     with connected(config) as db:
-        for region in regions:
-            try:
-                known = conversations.weeks_of(db.hot, region, conversation_id)
-            except MissingTableError:
-                if named:
-                    raise
-                continue  # a region that was never made ready holds nothing
-            if known:
-                return _pages(site(config, region, db, now), conversation_id, before, limit, progress)
-    raise RefusedError(f"{' and '.join(regions)}: no such conversation", "see that the UUID and the region are right")
+        region, _ = home_of(config, db, conversation_id, named)
+        return _pages(site(config, region, db, now), conversation_id, before, limit, progress)
 
 
 def _pages(
