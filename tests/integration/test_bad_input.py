@@ -27,6 +27,7 @@ from jobs import weeks as week_tables
 from lakehouse.reader import read_page
 from lakehouse.session import spread, succeeded
 from lakehouse.site import Site, opened
+from quality import run as quality
 from schemas.events import encode
 from stores import kafka, messages
 from stores.directory import DirectoryObjects
@@ -233,6 +234,7 @@ def test_a_damaged_file_is_read_by_nobody_and_keeps_its_source(place: Region) ->
     path = place.file(week)
     good = path.read_bytes()
     later = DUE_COLD + timedelta(days=1)
+    quality.run(place.config, later, (place.name,), [week], quiet)
     for damaged in (altered(good), good[: len(good) // 2]):
         path.write_bytes(damaged)
         with refused(DamagedError, "its SHA-256 differs", "nothing was dropped"):
