@@ -26,7 +26,11 @@ class Reaction:
 
 @dataclass(frozen=True)
 class Row:
-    """`body` is the latest edit's where `edit_id` is set. `sender_id` None: an amendment whose message is not here."""
+    """`body` is the latest edit's where `edit_id` is set.
+
+    `message_type` None: an amendment whose message is not here. Its `sender_id` is then that of its edits, so that
+    what they say is never without its author.
+    """
 
     conversation_id: bytes
     message_id: bytes
@@ -46,7 +50,7 @@ class Row:
 
     @property
     def is_message(self) -> bool:
-        return self.sender_id is not None
+        return self.message_type is not None
 
 
 def row_of(event: Event) -> Row:
@@ -64,7 +68,7 @@ def row_of(event: Event) -> Row:
                 server_ts=event.server_ts,
             )
         case MessageEdited():
-            return replace(row, edit_id=event.event_id, body=event.body)
+            return replace(row, sender_id=event.user_id, edit_id=event.event_id, body=event.body)
         case MessageDeleted():
             return replace(row, deleted=True)
         case ReactionSet():
@@ -77,7 +81,7 @@ def merge(a: Row, b: Row) -> Row:
     merged = Row(
         a.conversation_id,
         a.message_id,
-        sender_id=_greater(a.sender_id, b.sender_id),
+        sender_id=_sender(a, b),
         message_type=_greater(a.message_type, b.message_type),
         body=edited.body if edited else _greater(a.body, b.body),
         media_ref=_greater(a.media_ref, b.media_ref),
@@ -133,6 +137,13 @@ def cell_order(event_id: bytes, value: bytes | None) -> tuple[int, bytes, bytes]
 def _length_prefixed(value: bytes | None) -> bytes:
     """Null has the length -1, whose bytes are above those of any other."""
     return b"\xff\xff\xff\xff" if value is None else len(value).to_bytes(4, "big") + value
+
+
+def _sender(a: Row, b: Row) -> int | None:
+    """Who sent the message, whoever edited it. A message is never without its sender."""
+    if a.is_message != b.is_message:
+        return a.sender_id if a.is_message else b.sender_id
+    return _greater(a.sender_id, b.sender_id)
 
 
 def _later_edit(a: Row, b: Row) -> Row | None:

@@ -19,7 +19,7 @@ from core.intake import CLOCK_SKEW_US
 from quality.columns import Column, Kind, declared
 from schemas.tables import CANONICAL
 
-VERSION = 1
+VERSION = 2
 ROWS = "rows"
 ROWS_TOLD = "rows that the ledger tells of"
 OTHER_WEEK = "rows of another week"
@@ -27,7 +27,8 @@ OTHER_SHARD = "rows of another shard"
 OUT_OF_ORDER = "rows before the one above"
 REPEATED = "rows with the key of the one above"
 DELETED_BUT_FULL = "deleted rows that hold something"
-INCOMPLETE = "messages without type or time"
+INCOMPLETE = "messages without sender or time"
+UNSIGNED = "edits without an author"
 ORPHAN_BUT_FULL = "amendments alone that hold a message's cells"
 OTHER_TIME = "messages more than a day off their id"
 UNSORTED = "rows whose reactions do not ascend by user"
@@ -37,7 +38,7 @@ _WEEK_US = weeks.WEEK // _US
 _FIRST_MONDAY_US = (weeks.FIRST_MONDAY - ids.UNIX_EPOCH) // _US
 _ID_BYTES = 16
 _CONTENT = ("body", "media_ref", "edit_id")
-_OF_A_MESSAGE = ("message_type", "media_ref", "reply_to", "server_ts")
+_OF_A_MESSAGE = ("media_ref", "reply_to", "server_ts")
 
 Bools = NDArray[np.bool_]
 Key = tuple[bytes | None, bytes | None]
@@ -125,8 +126,8 @@ def _of_keys(batch: pa.RecordBatch, above: Key | None) -> dict[str, int]:
 
 
 def _of_laws(batch: pa.RecordBatch, week: int, tokens: ring.Range) -> dict[str, int]:
-    there = {name: _valid(batch[name]) for name in ("sender_id", "body", *_CONTENT, *_OF_A_MESSAGE)}
-    deleted, message = _true(batch["deleted"]), there["sender_id"]
+    there = {name: _valid(batch[name]) for name in ("sender_id", "message_type", *_CONTENT, *_OF_A_MESSAGE)}
+    deleted, message = _true(batch["deleted"]), there["message_type"]
     reacted = np.asarray(pc.fill_null(pc.list_value_length(batch["reactions"]), 0)) > 0
     full = reacted | _any(there, _CONTENT)
     unsaid = there["body"] & ~there["edit_id"]
@@ -138,7 +139,8 @@ def _of_laws(batch: pa.RecordBatch, week: int, tokens: ring.Range) -> dict[str, 
         OTHER_WEEK: _count(timely & ((id_us - _FIRST_MONDAY_US) // _WEEK_US != week)),
         OTHER_SHARD: _elsewhere(batch["conversation_id"], tokens),
         DELETED_BUT_FULL: _count(deleted & full),
-        INCOMPLETE: _count(message & ~(there["message_type"] & there["server_ts"])),
+        INCOMPLETE: _count(message & ~(there["sender_id"] & there["server_ts"])),
+        UNSIGNED: _count(there["edit_id"] & ~there["sender_id"]),
         ORPHAN_BUT_FULL: _count(~message & (unsaid | _any(there, _OF_A_MESSAGE))),
         OTHER_TIME: _count(timely & there["server_ts"] & is_off),
         UNSORTED: _unsorted(batch["reactions"]),

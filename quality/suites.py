@@ -60,7 +60,8 @@ _LAWS = (
     _none("rows are in key order", facts.OUT_OF_ORDER),
     _none("a key stands once", facts.REPEATED),  # apart from each other, two of one key are out of order
     _none("a deleted row holds nothing", facts.DELETED_BUT_FULL),
-    _none("a message has its type and time", facts.INCOMPLETE),
+    _none("a message has its sender and time", facts.INCOMPLETE),
+    _none("an edit has its author", facts.UNSIGNED),
     _none("an amendment alone has no cell of a message", facts.ORPHAN_BUT_FULL),
     _none("server_ts is within a day of the id", facts.OTHER_TIME),
     _none("reactions ascend by user, one each", facts.UNSORTED),

@@ -56,7 +56,10 @@ def batches(region: str, tier: Tier, week: int, rows: Iterable[Row]) -> Iterator
 
 
 def statements(messages: str, reactions: str, row: Row) -> Iterator[Statement]:
-    """The writes that make `row`: its message's cells, its edit's, its reactions', each at its own time."""
+    """The writes that make `row`: its message's cells, its edit's, its reactions', each at its own time.
+
+    Who edited a message that is not here is written a microsecond before the message: its own sender wins.
+    """
     key = (UUID(bytes=row.conversation_id), ids.to_timeuuid(row.message_id))
     written_us = ids.unix_us(row.message_id)
     if row.is_message or row.deleted:
@@ -65,7 +68,7 @@ def statements(messages: str, reactions: str, row: Row) -> Iterator[Statement]:
             "deleted, server_ts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
             (
                 *key,
-                _unset(row.sender_id),
+                _unset(row.sender_id if row.is_message else None),
                 _unset(row.message_type),
                 UNSET if row.edit_id else _unset(row.body),
                 _unset(row.media_ref),
@@ -74,6 +77,11 @@ def statements(messages: str, reactions: str, row: Row) -> Iterator[Statement]:
                 _unset(row.server_ts),
                 written_us,
             ),
+        )
+    if row.sender_id is not None and not row.is_message:
+        yield Statement(
+            f"INSERT INTO {messages} (conversation_id, message_id, sender_id) VALUES (?, ?, ?) USING TIMESTAMP ?",
+            (*key, row.sender_id, written_us - 1),
         )
     if row.edit_id and not row.deleted:
         yield Statement(

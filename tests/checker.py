@@ -50,15 +50,18 @@ class Final(NamedTuple):
 
 @dataclass
 class Cells:
-    """What is known of one message, cell by cell."""
+    """What is known of one message, cell by cell. `editor` counts only where the message itself is not here."""
 
     plain: dict[str, Any] = field(default_factory=dict)
     edit: Cell | None = None
+    editor: int | None = None
     deleted: bool = False
     reactions: dict[int, Cell] = field(default_factory=dict)
 
     def absorb(self, other: "Cells") -> None:
+        editor = max((one for one in (self.editor, other.editor) if one is not None), default=None)
         self.plain |= {name: value for name, value in other.plain.items() if value is not None}
+        self.editor = editor
         self.edit = later(self.edit, other.edit)
         self.deleted = self.deleted or other.deleted
         for user, cell in other.reactions.items():
@@ -72,7 +75,7 @@ class Cells:
         reactions = {} if self.deleted else self.reactions
         return Final(
             *key,
-            self.plain.get("sender_id"),
+            self.plain.get("sender_id", self.editor),
             self.plain.get("message_type"),
             edit[1] if edit else keep.get("body"),
             keep.get("media_ref"),
@@ -280,7 +283,7 @@ def visible(rows: Mapping[Key, Final], conversation_id: bytes) -> list[Final]:
     seen = [
         row._replace(reactions=tuple(one for one in row.reactions if one[2] is not None))
         for row in rows.values()
-        if row.conversation_id == conversation_id and row.sender_id is not None and not row.deleted
+        if row.conversation_id == conversation_id and row.message_type is not None and not row.deleted
     ]
     return sorted(seen, key=lambda row: row.message_id, reverse=True)
 
@@ -333,7 +336,7 @@ def cells_of(event: Mapping[str, Any]) -> tuple[Key, Cells]:
             names = ("sender_id", "message_type", "body", "media_ref", "reply_to")
             return key, Cells({name: raw[name] for name in names} | {"server_us": raw["server_ms"] * 1000})
         case "MessageEdited":
-            return key, Cells(edit=(raw["event_id"], raw["body"]))
+            return key, Cells(edit=(raw["event_id"], raw["body"]), editor=raw["user_id"])
         case "MessageDeleted":
             return key, Cells(deleted=True)
         case "ReactionSet":
@@ -350,7 +353,12 @@ def message_cells(row: tuple[Any, ...]) -> tuple[Key, Cells]:
     plain = {"sender_id": sender, "message_type": kind, "body": body, "media_ref": media}
     plain |= {"reply_to": ordered(reply_to) if reply_to else None, "server_us": microseconds(server_ts)}
     cell = (ordered(edit[0]), edit[1]) if edit else None
-    return (conversation.bytes, ordered(message)), Cells(plain, cell, bool(deleted))
+    return (conversation.bytes, ordered(message)), Cells(plain, cell, editor_in(plain), bool(deleted))
+
+
+def editor_in(plain: dict[str, Any]) -> int | None:
+    """Takes the author of an edit whose message is not here out of the message's own cells."""
+    return plain.pop("sender_id") if plain["message_type"] is None else None
 
 
 def reaction_cells(row: tuple[Any, ...]) -> tuple[Key, Cells]:
@@ -374,7 +382,7 @@ def parquet_cells(row: Mapping[str, Any]) -> tuple[Key, Cells]:
     if not edit:
         plain["body"] = row["body"]
     reactions = {one["user_id"]: (one["event_id"], one["reaction"]) for one in row["reactions"] or ()}
-    return (row["conversation_id"], row["message_id"]), Cells(plain, edit, row["deleted"], reactions)
+    return (row["conversation_id"], row["message_id"]), Cells(plain, edit, editor_in(plain), row["deleted"], reactions)
 
 
 def manifest(bucket: Path, slice_: int) -> list[tuple[Any, ...]]:

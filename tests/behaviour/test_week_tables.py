@@ -146,8 +146,10 @@ TIES = [
     *(Row(b"", M, edit_id=E, body=value) for value in VALUES),
     *(Row(b"", M, edit_id=edit_id, body=b"x") for edit_id in IDS_OF_AN_INSTANT),
     *(Row(b"", M, reactions=(Reaction(1, E, value),)) for value in VALUES),
-    *(Row(b"", M, sender_id=1, body=value) for value in VALUES),
-    *(Row(b"", M, sender_id=1, reply_to=reply_to) for reply_to in IDS_OF_AN_INSTANT),
+    *(Row(b"", M, sender_id=editor, edit_id=E, body=b"x") for editor in (1, 2)),
+    Row(b"", M, sender_id=2, deleted=True),
+    *(Row(b"", M, 1, 0, body=value) for value in VALUES),
+    *(Row(b"", M, 1, 0, reply_to=reply_to) for reply_to in IDS_OF_AN_INSTANT),
     *(Row(b"", M, sender_id=sender, message_type=3 - sender, media_ref="é" * sender) for sender in (1, 2)),
 ]
 
@@ -171,7 +173,7 @@ def test_shards_together_are_the_week(place: Place) -> None:
         return list(messages.scan(place.db.hot, place.region, Tier.HOT, WEEK, tokens))
 
     conversations = [ids.conversation_uuid("whole", str(number)) for number in range(30)]
-    rows = [Row(conversation, ids.compose(1, 0, 0), sender_id=1) for conversation in conversations]
+    rows = [Row(conversation, ids.compose(1, 0, 0), 1, 0) for conversation in conversations]
     write(place, Tier.HOT, rows)
     whole = scan(ring.WHOLE)
     assert {row.conversation_id for row in whole} >= set(conversations)
@@ -181,7 +183,7 @@ def test_shards_together_are_the_week(place: Place) -> None:
 def test_a_long_conversation_goes_in_several_batches(place: Place) -> None:
     (conversation, _) = fresh_conversations()
     big = b"x" * (BATCH_BYTES // 2)
-    rows = [Row(conversation, ids.compose(n, 0, 0), sender_id=1, body=big if n < 3 else b"") for n in range(200)]
+    rows = [Row(conversation, ids.compose(n, 0, 0), 1, 0, body=big if n < 3 else b"") for n in range(200)]
     sent = list(messages.batches(place.region, Tier.HOT, WEEK, rows))
     assert all(len(batch) <= BATCH_STATEMENTS for batch in sent)
     assert len(sent) >= 200 / BATCH_STATEMENTS
@@ -194,7 +196,7 @@ def test_a_table_that_is_not_there_is_named_so(place: Place) -> None:
         list(messages.scan(place.db.hot, place.region, Tier.HOT, WEEK + 1, ring.WHOLE))
     with pytest.raises(MissingTableError):
         place.db.hot.write(
-            messages.batches(place.region, Tier.HOT, WEEK + 1, [Row(bytes(16), ids.compose(0, 0, 0), 1)])
+            messages.batches(place.region, Tier.HOT, WEEK + 1, [Row(bytes(16), ids.compose(0, 0, 0), 1, 0)])
         )
 
 

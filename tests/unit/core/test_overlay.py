@@ -1,6 +1,8 @@
 """Any order, split and repetition of the same events gives one row."""
 
 from dataclasses import replace
+from functools import reduce
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -67,7 +69,8 @@ def test_the_row_is_what_the_events_say(events: list[Event]) -> None:
     reactions = [event for event in here if isinstance(event, ReactionSet)]
     assert row.deleted == any(isinstance(event, MessageDeleted) for event in here)
     assert row.is_message == bool(sent)
-    assert row.sender_id == max((event.sender_id for event in sent), default=None)
+    editors = (event.user_id for event in edits)
+    assert row.sender_id == max((event.sender_id for event in sent), default=max(editors, default=None))
     if row.deleted:
         assert (row.body, row.media_ref, row.edit_id, row.reactions) == (None, None, None, ())
         return
@@ -118,8 +121,17 @@ def test_the_later_cell_wins_and_ties_go_by_the_stored_bytes(
 
 
 def test_an_edit_hides_the_first_body_whenever_it_came() -> None:
-    message, edit = Row(C, M, sender_id=1, body=b"first"), Row(C, M, edit_id=EARLY, body=b"second")
-    assert merge(message, edit) == merge(edit, message) == Row(C, M, sender_id=1, edit_id=EARLY, body=b"second")
+    message, edit = Row(C, M, 1, 0, b"first"), Row(C, M, 9, edit_id=EARLY, body=b"second")
+    assert merge(message, edit) == merge(edit, message) == Row(C, M, 1, 0, b"second", edit_id=EARLY)
+
+
+def test_an_edit_alone_has_its_author_and_a_message_its_own_sender() -> None:
+    edit, other = Row(C, M, 9, edit_id=LATE, body=b"x"), Row(C, M, 2, edit_id=EARLY, body=b"y")
+    assert merge(edit, other).sender_id == 9
+    assert not merge(edit, other).is_message
+    assert merge(edit, Row(C, M, deleted=True)) == Row(C, M, 9, deleted=True)
+    for order in permutations([edit, other, Row(C, M, 1, 0, b"first")]):
+        assert reduce(merge, order) == Row(C, M, 1, 0, b"x", edit_id=LATE)
 
 
 @given(histories, histories)
@@ -134,7 +146,7 @@ def test_laying_over_is_merging(events: list[Event], amendments: list[Event]) ->
 def test_people_see_messages_that_stand(events: list[Event]) -> None:
     rows = merge_all(map(row_of, events)).values()
     seen = list(visible(rows))
-    assert [row.key for row in seen] == [row.key for row in rows if row.sender_id is not None and not row.deleted]
+    assert [row.key for row in seen] == [row.key for row in rows if row.message_type is not None and not row.deleted]
     assert all(reaction.reaction is not None for row in seen for reaction in row.reactions)
     kept = {(row.key, reaction) for row in seen for reaction in row.reactions}
     assert kept == {(r.key, n) for r in rows if r.is_message for n in r.reactions if n.reaction is not None}

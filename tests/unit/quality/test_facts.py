@@ -72,7 +72,8 @@ def naive(rows: Sequence[Row], week: int, tokens: ring.Range, told: int) -> dict
         facts.OUT_OF_ORDER: sum(is_before(row, above) for above, row in pairwise(rows)),
         facts.REPEATED: sum(None not in row.key and row.key == above.key for above, row in pairwise(rows)),
         facts.DELETED_BUT_FULL: sum(bool(row.deleted) and is_full(row) for row in rows),
-        facts.INCOMPLETE: sum(row.is_message and None in (row.message_type, row.server_ts) for row in rows),
+        facts.INCOMPLETE: sum(row.is_message and None in (row.sender_id, row.server_ts) for row in rows),
+        facts.UNSIGNED: sum(row.edit_id is not None and row.sender_id is None for row in rows),
         facts.ORPHAN_BUT_FULL: sum(not row.is_message and has_message_cells(row) for row in rows),
         facts.OTHER_TIME: sum(is_untimely(row) for row in rows),
         facts.UNSORTED: sum(any(a.user_id >= b.user_id for a, b in pairwise(row.reactions)) for row in rows),
@@ -115,8 +116,8 @@ def is_full(row: Row) -> bool:
 
 
 def has_message_cells(row: Row) -> bool:
-    cells = (row.message_type, row.media_ref, row.reply_to, row.server_ts)
-    return cells != (None,) * 4 or (row.body is not None and row.edit_id is None)
+    cells = (row.media_ref, row.reply_to, row.server_ts)
+    return cells != (None,) * 3 or (row.body is not None and row.edit_id is None)
 
 
 def is_untimely(row: Row) -> bool:
