@@ -92,13 +92,13 @@ def fetched(objects: Objects, key: str, expected_sha256: str, scratch: Path | No
         yield local
 
 
-def decoded(key: str, local: IO[bytes] | Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def decoded(key: str, local: IO[bytes], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The rows of a whole local file, as `schema`."""
     for group in decoded_groups(key, local, schema):
         yield from group.to_batches()
 
 
-def decoded_groups(key: str, local: IO[bytes] | Path, schema: pa.Schema) -> Iterator[pa.Table]:
+def decoded_groups(key: str, local: IO[bytes], schema: pa.Schema) -> Iterator[pa.Table]:
     """The row groups of a whole local file, as `schema`."""
     try:
         with pq.ParquetFile(local, page_checksum_verification=True) as file:

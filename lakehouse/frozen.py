@@ -99,8 +99,7 @@ def write_frozen_file(
     """`batches` are canonical and in key order. DamagedError when what was sealed does not open to the same rows, or
     when the store does not attest what was put; memory holds a row group and the people of the file."""
     tally, sealer = digest.Tally(), Sealer(vault, place)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="firn-") as folder:
-        local = Path(folder) / "frozen.parquet"
+    with tempfile.TemporaryFile(dir=scratch) as local:
         sealed = cut(sealer.sealed(batches, tally), row_group_bytes)
         groups = write_local(local, sealed, FROZEN, _described(place))
         vault.note(key, {reference: person for person, reference in sealer.references.items()})

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,8 +23,7 @@ def keep(table: TableRef, import_id: str, batches: Iterable[pa.RecordBatch], now
     if known := transaction_version(table, app_id):
         return known
     path = f"import_id={import_id}/{import_id}.parquet"
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="firn-") as folder:
-        local = Path(folder) / "quarantine.parquet"
+    with tempfile.TemporaryFile(dir=scratch) as local:
         rows = _write(local, batches)
         # Nobody reads it before the commit: what an attempt left that saw other rows is replaced.
         there = table.objects.put_file(f"{table.root}/{path}", local)
@@ -31,7 +31,7 @@ def keep(table: TableRef, import_id: str, batches: Iterable[pa.RecordBatch], now
     return commit(table, [part], app_id=app_id, number=_NUMBER, attempt_id=import_id, now=now)
 
 
-def _write(local: Path, batches: Iterable[pa.RecordBatch]) -> int:
+def _write(local: IO[bytes], batches: Iterable[pa.RecordBatch]) -> int:
     """Without statistics: they would outlive rows that are erased."""
     rows = 0
     with pq.ParquetWriter(local, QUARANTINE, compression="zstd", write_statistics=False, store_schema=False) as writer:

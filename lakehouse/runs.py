@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -45,8 +46,7 @@ def write_run(
     bytes is a retry's; other bytes are an AlreadyExistsError.
     """
     key = run_key(slice_, week, name)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="firn-") as folder:
-        local = Path(folder) / "run.parquet"
+    with tempfile.TemporaryFile(dir=scratch) as local:
         _write_local(local, batches, row_group_bytes)
         there = put_once(objects, key, local)
     return Run(week, slice_, name, key, digest, there.size_bytes, there.sha256)
@@ -69,7 +69,7 @@ def tokens_of(rows: pa.RecordBatch | pa.Table) -> NDArray[np.int64]:
     return ring.tokens(_bytes(key_words(rows)[:, :2]))
 
 
-def _write_local(local: Path, batches: Iterable[pa.RecordBatch], row_group_bytes: int) -> None:
+def _write_local(local: IO[bytes], batches: Iterable[pa.RecordBatch], row_group_bytes: int) -> None:
     ends: list[tuple[int, int]] = []
     with parquet_writer(local, COLD) as writer:
         for rows in cut(_in_token_order(batches), row_group_bytes):

@@ -4,13 +4,15 @@ Row groups are small (0.8 MB) because a reader fetches one whole. What is encryp
 time and save nothing. Statistics are kept of the key alone: they would outlive rows that are erased.
 """
 
+import io
+import os
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -104,19 +106,19 @@ def write_cold_file(
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A written file that is not in the store yet, with the first and last key of each row group."""
+    """A written file that is not in the store yet and has no name, so that nothing of it is left by a process that is
+    killed; with the first and last key of each row group."""
 
-    path: Path
+    file: IO[bytes]
     groups: list[tuple[bytes, bytes]]
     digest: digest.Digest
 
     def put(self, objects: Objects, key: str, storage_class: str = STANDARD) -> ColdFile:
         """The index is put beside, always to be read at once."""
-        data = put_once(objects, key, self.path, storage_class)
-        groups, tail = _place(self.path, self.groups), _tail(self.path)
-        sidecar = self.path.with_suffix(".arrow")
-        sidecar.write_bytes(encode(ColdIndex(key, data.size_bytes, data.sha256, self.digest, groups, tail)))
-        beside = put_once(objects, index_key(key), sidecar)
+        data = put_once(objects, key, self.file, storage_class)
+        groups, tail = _place(self.file, self.groups), _tail(self.file)
+        index = encode(ColdIndex(key, data.size_bytes, data.sha256, self.digest, groups, tail))
+        beside = put_once(objects, index_key(key), io.BytesIO(index))
         facts = (key, data.size_bytes, data.sha256, self.digest, len(groups))
         return ColdFile(*facts, beside.key, beside.size_bytes, beside.sha256)
 
@@ -124,10 +126,10 @@ class LocalFile:
 @contextmanager
 def local_cold_file(groups: Iterable[pa.Table], scratch: Path | None = None) -> Iterator[LocalFile]:
     """`groups` become row groups as they are, and their rows are digested as they pass."""
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="firn-") as folder:
-        path, tally = Path(folder) / "cold.parquet", digest.Tally()
-        keys = write_local(path, _tallied(groups, tally), COLD)
-        yield LocalFile(path, keys, tally.digest)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        tally = digest.Tally()
+        keys = write_local(file, _tallied(groups, tally), COLD)
+        yield LocalFile(file, keys, tally.digest)
 
 
 def _tallied(groups: Iterable[pa.Table], tally: digest.Tally) -> Iterator[pa.Table]:
@@ -136,7 +138,7 @@ def _tallied(groups: Iterable[pa.Table], tally: digest.Tally) -> Iterator[pa.Tab
         yield group
 
 
-def put_once(objects: Objects, key: str, local: Path, storage_class: str = STANDARD) -> ObjectInfo:
+def put_once(objects: Objects, key: str, local: IO[bytes], storage_class: str = STANDARD) -> ObjectInfo:
     try:
         return objects.put_file(key, local, if_absent=True, storage_class=storage_class)
     except AlreadyExistsError:
@@ -147,7 +149,7 @@ def put_once(objects: Objects, key: str, local: Path, storage_class: str = STAND
 
 
 def write_local(
-    local: Path, groups: Iterable[pa.Table], form: Form, metadata: Mapping[str, str] | None = None
+    local: IO[bytes], groups: Iterable[pa.Table], form: Form, metadata: Mapping[str, str] | None = None
 ) -> list[tuple[bytes, bytes]]:
     """Each of `groups` is a row group. Returns the first and last key of each."""
     keys = []
@@ -164,7 +166,7 @@ def write_local(
     return keys
 
 
-def parquet_writer(local: Path, form: Form) -> pq.ParquetWriter:
+def parquet_writer(local: IO[bytes], form: Form) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         local,
         form.schema,
@@ -257,7 +259,8 @@ def _key(rows: pa.Table, at: int) -> bytes:
     return key
 
 
-def _place(local: Path, keys: list[tuple[bytes, bytes]]) -> tuple[RowGroup, ...]:
+def _place(local: IO[bytes], keys: list[tuple[bytes, bytes]]) -> tuple[RowGroup, ...]:
+    local.seek(0)
     metadata = pq.read_metadata(local)
     return tuple(_row_group(metadata.row_group(number), *bounds) for number, bounds in enumerate(keys))
 
@@ -269,10 +272,9 @@ def _row_group(group: pq.RowGroupMetaData, first_key: bytes, last_key: bytes) ->
     return RowGroup(first_key, last_key, start, length, group.num_rows)
 
 
-def _tail(local: Path) -> bytes:
+def _tail(local: IO[bytes]) -> bytes:
     """The footer as it stands in the file, with its length and magic."""
-    with local.open("rb") as file:
-        file.seek(-_LENGTH_AND_MAGIC_BYTES, 2)
-        length = int.from_bytes(file.read(4), "little")
-        file.seek(-_LENGTH_AND_MAGIC_BYTES - length, 2)
-        return file.read()
+    local.seek(-_LENGTH_AND_MAGIC_BYTES, os.SEEK_END)
+    length = int.from_bytes(local.read(4), "little")
+    local.seek(-_LENGTH_AND_MAGIC_BYTES - length, os.SEEK_END)
+    return local.read()

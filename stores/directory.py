@@ -75,13 +75,16 @@ class DirectoryObjects:
             file.write(data)
             return self._publish(file, key, sha256_of(data), if_absent, storage_class)
 
-    def put_file(self, key: str, path: Path, *, if_absent: bool = False, storage_class: str = STANDARD) -> ObjectInfo:
+    def put_file(
+        self, key: str, file: IO[bytes], *, if_absent: bool = False, storage_class: str = STANDARD
+    ) -> ObjectInfo:
         digest = hashlib.sha256()
-        with path.open("rb") as source, self._writing() as file:
-            while chunk := source.read(_CHUNK_BYTES):
+        file.seek(0)
+        with self._writing() as ours:
+            while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
-                file.write(chunk)
-            return self._publish(file, key, digest.hexdigest(), if_absent, storage_class)
+                ours.write(chunk)
+            return self._publish(ours, key, digest.hexdigest(), if_absent, storage_class)
 
     def get(self, key: str, start: int | None = None, length: int | None = None) -> bytes:
         first, count = check_range(start, length)

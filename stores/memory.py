@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import IO
 
 from core.archive import Speed
 from stores import restores
@@ -53,8 +53,11 @@ class MemoryObjects:
             self._asked.pop(key, None)
         return info
 
-    def put_file(self, key: str, path: Path, *, if_absent: bool = False, storage_class: str = STANDARD) -> ObjectInfo:
-        return self.put(key, path.read_bytes(), if_absent=if_absent, storage_class=storage_class)
+    def put_file(
+        self, key: str, file: IO[bytes], *, if_absent: bool = False, storage_class: str = STANDARD
+    ) -> ObjectInfo:
+        file.seek(0)
+        return self.put(key, file.read(), if_absent=if_absent, storage_class=storage_class)
 
     def get(self, key: str, start: int | None = None, length: int | None = None) -> bytes:
         first, count = check_range(start, length)

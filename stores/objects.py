@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from core.archive import Speed
 from core.errors import BlockedError, DamagedError, RefusedError
 from core.settings import Objects as ObjectSettings
 
 STANDARD = "STANDARD"
+_CHUNK_BYTES = 1024 * 1024
 MARKER_KEY = ".firn-bucket"
 RESERVED_PREFIX = ".firn-"
 # S3's own bound on a key, and what common file systems allow for one name.
@@ -129,8 +130,10 @@ class Objects(Protocol):
     def put(self, key: str, data: bytes, *, if_absent: bool = False, storage_class: str = STANDARD) -> ObjectInfo: ...
 
     def put_file(
-        self, key: str, path: Path, *, if_absent: bool = False, storage_class: str = STANDARD
-    ) -> ObjectInfo: ...
+        self, key: str, file: IO[bytes], *, if_absent: bool = False, storage_class: str = STANDARD
+    ) -> ObjectInfo:
+        """All of `file`, from its beginning on; it stays open."""
+        ...
 
     def get(self, key: str, start: int | None = None, length: int | None = None) -> bytes:
         """A range comes back shorter, or empty, when the object ends first; a whole object is verified.
@@ -226,6 +229,9 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of_file(file: IO[bytes]) -> str:
+    file.seek(0)
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -6,12 +6,12 @@ metadata, so that stores that keep no checksums still tell it.
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import boto3
@@ -110,13 +110,16 @@ class S3Objects:
     def put(self, key: str, data: bytes, *, if_absent: bool = False, storage_class: str = STANDARD) -> ObjectInfo:
         return self._put(key, data, len(data), sha256_of(data), if_absent, storage_class)
 
-    def put_file(self, key: str, path: Path, *, if_absent: bool = False, storage_class: str = STANDARD) -> ObjectInfo:
+    def put_file(
+        self, key: str, file: IO[bytes], *, if_absent: bool = False, storage_class: str = STANDARD
+    ) -> ObjectInfo:
         """One PUT, so the checksum is that of the whole object; S3 takes up to 5 GiB so."""
-        size_bytes = path.stat().st_size
+        size_bytes = file.seek(0, os.SEEK_END)
         if size_bytes > _MAX_PUT_BYTES:
             raise RefusedError(f"object {key} is larger than one PUT may be", "make smaller files (layout.shard_bytes)")
-        with path.open("rb") as file:
-            return self._put(key, file, size_bytes, sha256_of_file(path), if_absent, storage_class)
+        sha256 = sha256_of_file(file)
+        file.seek(0)
+        return self._put(key, file, size_bytes, sha256, if_absent, storage_class)
 
     def _put(
         self, key: str, body: bytes | IO[bytes], size_bytes: int, sha256: str, if_absent: bool, storage_class: str
