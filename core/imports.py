@@ -178,8 +178,8 @@ def destination(
 ) -> Destination | None:
     """By the ledger first, by age where it says nothing; None for a young week that has no table yet.
 
-    What goes through Kafka is right even if the unit moves on meanwhile, for the consumer routes it; and a unit that
-    lies in cold never comes back.
+    What goes through Kafka is right even if the unit moves on meanwhile, for the consumer routes it. Who registers a
+    run looks once more, for the unit may be on its way up.
     """
     if unit:
         return Destination.KAFKA if unit.tier.is_cql else Destination.RUNS

@@ -108,6 +108,28 @@ class Verdict:
     judged_at: datetime
 
 
+@dataclass(frozen=True)
+class Audited:
+    """What an operator did to one unit by hand, and why; who it was is not kept. `found_in` and `became` are states.
+
+    It is written before it is done: one that is not `applied` was asked for, and may have been done all the same when
+    the process died just then; `revision` is that of the unit before it.
+    """
+
+    id: str
+    at: datetime
+    action: str
+    week: int
+    slice: int
+    move: str
+    found_in: str
+    became: str
+    epoch: int
+    revision: int
+    reason: str
+    applied: bool = False
+
+
 class TableState(StrEnum):
     LIVE = "live"
     DROPPING = "dropping"
@@ -125,8 +147,20 @@ class WeekTable:
     state: TableState
 
 
+def audited(name: str, at: datetime, action: str, before: Unit, after: Unit, reason: str) -> Audited:
+    place, states = (before.week, before.slice, str(after.move)), (before.state, after.state)
+    return Audited(name, at, action, *place, *states, after.epoch, before.revision, reason)
+
+
 def lease_name(unit: Unit) -> str:
     return f"unit/{unit.region}/{unit.week}/{unit.slice}"
+
+
+def of_newest_epoch(parts: Iterable[Part]) -> list[Part]:
+    """Those of the last copy: one that was cut finer before may have left more of them."""
+    held = list(parts)
+    newest = max((part.epoch for part in held), default=0)
+    return [part for part in held if part.epoch == newest]
 
 
 def fingerprint(pointers: Iterable[Pointer]) -> str:
@@ -141,5 +175,6 @@ def in_milliseconds(when: datetime) -> datetime:
 
 def as_kept(unit: Unit) -> Unit:
     """The row as the ledger gives it back."""
-    sealed, switched = (when and in_milliseconds(when) for when in (unit.sealed_at, unit.switched_at))
-    return replace(unit, sealed_at=sealed, switched_at=switched)
+    times = (unit.sealed_at, unit.switched_at, unit.hold_until)
+    sealed, switched, hold = (when and in_milliseconds(when) for when in times)
+    return replace(unit, sealed_at=sealed, switched_at=switched, hold_until=hold)

@@ -1,4 +1,4 @@
-"""The one protocol of all three moves, as a pure state machine.
+"""The one protocol of all moves, as a pure state machine.
 
     open → sealed → copied → verified → switched → dropped
       ▲      ▲ │       │         │
@@ -14,6 +14,9 @@ move is the `open` of the next. What a state means for writers and readers stand
 
 What still happens to a frozen unit is folded into a *supplement*, a file in cold that is frozen in its turn: the unit
 goes through `cold → frozen` again, as the next *generation*, while the older ones stay where they are.
+
+A *thaw* is a move that goes up one tier, by the same states. It is due from when it is asked for, and ends in the rest
+from which the same tier is left downwards; a hold keeps the unit from going straight down again.
 """
 
 from dataclasses import dataclass, replace
@@ -41,6 +44,11 @@ class Move:
     source: Tier
     sink: Tier
 
+    @property
+    def is_thaw(self) -> bool:
+        order = list(Tier)
+        return order.index(self.sink) < order.index(self.source)
+
     def __str__(self) -> str:
         return f"{self.source} → {self.sink}"
 
@@ -49,6 +57,10 @@ HOT_WARM = Move(Tier.HOT, Tier.WARM)
 WARM_COLD = Move(Tier.WARM, Tier.COLD)
 COLD_FROZEN = Move(Tier.COLD, Tier.FROZEN)
 MOVES = (HOT_WARM, WARM_COLD, COLD_FROZEN)
+WARM_HOT = Move(Tier.WARM, Tier.HOT)
+COLD_WARM = Move(Tier.COLD, Tier.WARM)
+FROZEN_COLD = Move(Tier.FROZEN, Tier.COLD)
+THAWS = (WARM_HOT, COLD_WARM, FROZEN_COLD)
 
 _STEPS = {
     State.OPEN: (State.SEALED,),
@@ -75,8 +87,9 @@ class Unit:
     `epoch` is the lease under which the row was last changed; `revision` grows with every change and is what each
     change is compared against; `route` is the routing change that announced the present state to writers;
     `shards` is N, fixed at the seal, 0 before; `commits` counts commits to Delta; `settled` says that every writer
-    obeys the switch and that a warm sink has taken its lane in; `sealed_at` and `switched_at` are by `now`;
-    `generation` counts the frozen files of each shard that were there before the present move.
+    obeys the switch and that a CQL sink has taken its lane in; `sealed_at` and `switched_at` are by `now`;
+    `generation` counts the frozen files of each shard that were there before the present move, and is 0 again when a
+    thaw is switched; no move down begins before `hold_until`.
     """
 
     region: str
@@ -93,6 +106,7 @@ class Unit:
     sealed_at: datetime | None = None
     switched_at: datetime | None = None
     generation: int = 0
+    hold_until: datetime | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -105,7 +119,9 @@ class Unit:
     @property
     def tier(self) -> Tier:
         """Where the truth of the unit is read. A frozen sink is not read before its source goes; what is frozen once
-        stays so, whatever supplements a fold adds."""
+        stays so, whatever supplements a fold adds, until it is thawed."""
+        if self.move.is_thaw:
+            return self.move.sink if self.state in (State.SWITCHED, State.DROPPED) else self.move.source
         if self.generation or (self.move.sink is Tier.FROZEN and self.state is State.DROPPED):
             return Tier.FROZEN
         has_switched = self.state in (State.SWITCHED, State.DROPPED) and self.move.sink is not Tier.FROZEN
@@ -124,7 +140,9 @@ class Unit:
                 f"unit {self.name} is held under epoch {self.epoch}, not {epoch}",
                 "another mover took over; nothing of yours was lost, let it finish",
             )
-        return replace(self, state=state, epoch=epoch, revision=self.revision + 1)
+        is_whole = self.move == FROZEN_COLD and state is State.SWITCHED
+        generation = 0 if is_whole else self.generation
+        return replace(self, state=state, epoch=epoch, revision=self.revision + 1, generation=generation)
 
     def changed(self, **facts: Any) -> Self:
         """The same state with other facts."""
@@ -132,37 +150,65 @@ class Unit:
 
     def next_move(self) -> Self:
         """A dropped unit as the open unit of the move that follows."""
-        following = MOVES[MOVES.index(self.move) + 1]
-        return replace(
-            self,
-            move=following,
-            state=State.OPEN,
-            revision=self.revision + 1,
-            shards=self.shards if following.source is Tier.COLD else 0,
-            settled=False,
-            sealed_at=None,
-            switched_at=None,
-        )
+        following = next(move for move in MOVES if move.source is self.move.sink)
+        return self._at_rest(following, self.generation)
 
-    def supplemented(self) -> Self:
-        """A frozen unit whose lane a fold takes in: open in cold again, as the next generation."""
-        if self.move != COLD_FROZEN or self.state is not State.DROPPED:
-            raise RefusedError(f"unit {self.name} is not frozen, so it has no supplement", "fold its file instead")
-        generation = self.generation + 1
+    def _at_rest(self, move: Move, generation: int) -> Self:
+        """N is kept only where files are cut by it."""
         return replace(
             self,
+            move=move,
             state=State.OPEN,
             revision=self.revision + 1,
+            shards=0 if move.source.is_cql else self.shards,
             settled=False,
             sealed_at=None,
             switched_at=None,
             generation=generation,
         )
 
+    def supplemented(self) -> Self:
+        """A frozen unit whose lane a fold takes in: open in cold again, as the next generation."""
+        if self.move != COLD_FROZEN or self.state is not State.DROPPED:
+            raise RefusedError(f"unit {self.name} is not frozen, so it has no supplement", "fold its file instead")
+        return self._at_rest(COLD_FROZEN, self.generation + 1)
+
+    def thawed(self, hold_until: datetime) -> Self:
+        """A unit at rest, open in the move that brings it one tier up. Of a frozen one all generations are the source,
+        and with them the supplement that cold may hold."""
+        if why := why_not_thaw(self):
+            raise RefusedError(why, f"look at it with: ./firn status --region {self.region}")
+        tier, order = self.tier, list(Tier)
+        is_frozen = tier is Tier.FROZEN and self.state is State.DROPPED
+        begun = self._at_rest(Move(tier, order[order.index(tier) - 1]), self.generation + is_frozen)
+        return replace(begun, hold_until=hold_until)
+
+    def kept_where_it_is(self, has_supplement: bool) -> Self:
+        """A thaw that was given up before its switch: the unit rests in its source again, free to go down.
+        `has_supplement`: cold holds files of a frozen unit."""
+        assert self.move.is_thaw
+        down = next((move for move in MOVES if move.source is self.move.source), COLD_FROZEN)
+        rest = replace(self._at_rest(down, self.generation), hold_until=None)
+        if self.move != FROZEN_COLD or has_supplement:
+            return rest
+        return replace(rest, state=State.DROPPED, settled=True, generation=self.generation - 1)
+
 
 def born_cold(region: str, week: int, slice_: int) -> Unit:
     """A week that never had a table: its writes go to the lane from the start."""
     return Unit(region, week, slice_, move=COLD_FROZEN)
+
+
+def why_not_thaw(unit: Unit) -> str | None:
+    """The sentence that forbids bringing the unit one tier up now; None at rest below hot."""
+    is_at_rest = unit.state is State.DROPPED or (unit.state is State.OPEN and not unit.move.is_thaw)
+    if not is_at_rest:
+        return f"{unit.name} is {unit.state} ({unit.move}): it can be thawed when that move has dropped its source"
+    if unit.tier is Tier.HOT:
+        return f"{unit.name} lies in hot, and no tier is above that"
+    if not unit.tier.is_cql and not unit.shards:
+        return f"{unit.name} has no file yet: the first fold makes it"
+    return None
 
 
 def writers(unit: Unit) -> Target:
@@ -177,11 +223,15 @@ def readers(unit: Unit) -> tuple[Tier, ...]:
     """Tiers to read, in order; the lane is read after the first of them, always.
 
     A switched unit's source is still read: a writer that has not yet heard of the switch puts nothing there, but
-    a reader must never depend on that. It stops when the drop begins. A frozen sink is left alone until then: the
-    source says all that it says, and at once.
+    a reader must never depend on that. It stops when the drop begins. A frozen end is left alone while the other says
+    all that it says, and at once. What is frozen and thaws may have a supplement in cold.
     """
     older = (Tier.FROZEN,) if unit.generation else ()
     match unit.state:
+        case State.SWITCHED | State.DROPPED if unit.move == FROZEN_COLD:
+            return (Tier.COLD,)
+        case _ if unit.move == FROZEN_COLD:
+            return (Tier.COLD, Tier.FROZEN)
         case State.OPEN | State.SEALED | State.COPIED | State.VERIFIED:
             return (unit.move.source, *older)
         case State.SWITCHED if unit.move.sink is Tier.FROZEN:
@@ -200,7 +250,18 @@ def frozen_generations(unit: Unit) -> range:
 
 def reroutes(move: Move) -> bool:
     """Whether its steps change where writers go, and so must pass the gate: a cold unit's use the lane always."""
+    return move.source.is_cql or move.sink.is_cql
+
+
+def seal_reroutes(move: Move) -> bool:
+    """Whether the seal does already, and not only the switch."""
     return move.source.is_cql
+
+
+def has_left(unit: Unit, tier: Tier) -> bool:
+    """Whether the unit has no use for tables of its week in `tier`: it lies further down, and does not come back."""
+    order = list(Tier)
+    return tier not in (unit.move.source, unit.move.sink) and order.index(unit.tier) > order.index(tier)
 
 
 def why_not_fold(unit: Unit) -> str | None:
@@ -212,21 +273,30 @@ def why_not_fold(unit: Unit) -> str | None:
         return None
     if unit.state is State.DROPPED and not unit.move.sink.is_cql:
         return None
-    if unit.move == HOT_WARM or unit.state is State.OPEN or (unit.move == WARM_COLD and unit.tier is Tier.WARM):
+    if unit.tier.is_cql:
         return f"{unit.name} does not lie in cold yet"
     return f"{unit.name} is {unit.state} ({unit.move}): it is folded when that move has dropped its source"
 
 
+def is_held(unit: Unit, now: datetime) -> bool:
+    """Whether a thaw keeps the unit from going down: one that is under way goes on."""
+    is_at_rest = unit.state is State.DROPPED or (unit.state is State.OPEN and not unit.move.is_thaw)
+    return is_at_rest and unit.hold_until is not None and now < unit.hold_until
+
+
 def is_due(unit: Unit, now: datetime, policy: Tiers) -> bool:
-    """Whether the unit is under way, or rests and is old enough for the next tier."""
+    """Whether the unit is under way, or rests, is old enough for the next tier, and no thaw holds it."""
     if unit.state in (State.SEALED, State.COPIED, State.VERIFIED):
         return True
     if unit.state is State.SWITCHED:
         return not unit.settled
     if unit.state is State.DROPPED:
         return unit.move.sink is not Tier.FROZEN and is_due(unit.next_move(), now, policy)
+    if unit.move.is_thaw:
+        return True
     order = list(Tier)
-    return order.index(target(unit.week, now, policy)) > order.index(unit.move.source)
+    is_old_enough = order.index(target(unit.week, now, policy)) > order.index(unit.move.source)
+    return is_old_enough and not is_held(unit, now)
 
 
 def shards_for(size_bytes: int, shard_bytes: int) -> int:

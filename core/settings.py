@@ -96,10 +96,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class Tiers:
+    """What is thawed goes down again no sooner than `hold_days` later."""
+
     hot_days: int = 7
     warm_days: int = 30
     cold_days: int = 365
     grace_days: int = 1
+    hold_days: int = 7
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,13 @@ class Maintenance:
 
 
 @dataclass(frozen=True)
+class Alarms:
+    """A unit that is under way for longer than `stuck_hours` (by `now`, since its seal) is stuck."""
+
+    stuck_hours: int = 24
+
+
+@dataclass(frozen=True)
 class Clocks:
     """`ledger_age_seconds` is T of the design: no copy of the ledger in any process is older."""
 
@@ -156,6 +166,7 @@ class Settings:
     frozen: Frozen = field(default_factory=Frozen)
     vault: Vault = field(default_factory=Vault)
     maintenance: Maintenance = field(default_factory=Maintenance)
+    alarms: Alarms = field(default_factory=Alarms)
     clocks: Clocks = field(default_factory=Clocks)
 
     def require_region(self, region: str) -> str:

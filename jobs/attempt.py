@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import uuid4
 
 from pyspark.sql import SparkSession
@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from core import ledger, moves, settings
 from core.errors import BlockedError, FirnError, gravest
 from core.moves import State, Unit
+from core.tiers import Tier
 from jobs import shell
 from lakehouse.session import Failure, spark_session, spread
 from lakehouse.site import Site, opened
@@ -28,6 +29,17 @@ class Named(Protocol):
 
 
 N = TypeVar("N", bound=Named)
+
+
+@dataclass(frozen=True)
+class AtTime(Generic[T, R]):
+    """Work that meets restored copies: whether they are there goes by `now`, in a task as here."""
+
+    work: Callable[[Site, T], R]
+    now: datetime
+
+    def __call__(self, site: Site, item: T) -> R:
+        return self.work(replace(site, now=self.now), item)
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,9 @@ class Attempt:
         self, work: Callable[[Site, T], R], items: Sequence[tuple[Unit, T]]
     ) -> dict[tuple[str, int, int], list[R | Failure]]:
         """What became of the items of each unit, by its key; one Spark job for all."""
-        outcomes = spread(self.spark, self.site.config, self.site.region, work, [item for _, item in items])
+        is_timed = any(unit.move.source is Tier.FROZEN for unit, _ in items)
+        chosen = AtTime(work, self.now) if is_timed else work
+        outcomes = spread(self.spark, self.site.config, self.site.region, chosen, [item for _, item in items])
         found: dict[tuple[str, int, int], list[R | Failure]] = {}
         for (unit, _), outcome in zip(items, outcomes, strict=True):
             found.setdefault(unit.key, []).append(outcome)

@@ -91,12 +91,9 @@ def why_not(site: Site, week: Week, now: datetime) -> list[str]:
     slices = {unit.slice for unit in week.units}
     if len(slices) != site.config.layout.slices:
         return [f"{week.name}: the ledger lacks slices of this week"]
-    staying = [
-        f"{unit.name} still lies in {unit.move.source}"
-        for unit in week.units
-        if unit.move.source is not week.table.tier
-    ]
-    reasons = [moves.why_not_drop(unit, now, site.config.tiers) or _quality(site, unit) for unit in week.units]
+    mine = [unit for unit in week.units if not moves.has_left(unit, week.table.tier)]
+    staying = [f"{unit.name} still lies in {unit.tier}" for unit in mine if unit.move.source is not week.table.tier]
+    reasons = [moves.why_not_drop(unit, now, site.config.tiers) or _quality(site, unit) for unit in mine]
     return staying + [reason for reason in reasons if reason]
 
 
@@ -126,7 +123,7 @@ def _unproven_parts(site: Site, week: Week) -> list[tuple[Unit, Part]]:
     """None once the first of its tables went: it was proven before that."""
     if week.table.state is TableState.DROPPING:
         return []
-    return [item for unit in week.units for item in _verified_parts(site, unit)]
+    return [item for unit in _leaving(week) for item in _verified_parts(site, unit)]
 
 
 def _verified_parts(site: Site, unit: Unit) -> list[tuple[Unit, Part]]:
@@ -145,12 +142,30 @@ def drop(site: Site, keeper: Keeper, week: Week) -> Week:
     with holding(keeper, ddl, site.config.clocks.gate_seconds):
         dropping = replace(week.table, state=TableState.DROPPING)
         _put(site, week.table, dropping)
+        _require_unclaimed(site, week)
         keeper.check(ddl)
         messages.drop_tables(site.database(week.table.tier), site.region, week.table.tier, week.table.week)
         for unit in week.units:
             _mark_dropped(site, keeper, week.table, unit)
         _put(site, dropping, replace(dropping, state=TableState.DROPPED))
     return week
+
+
+def _require_unclaimed(site: Site, week: Week) -> None:
+    """A thaw may have come to use the tables since they were found free: it looks for them under this very lease."""
+    claimed = [unit for unit in site.ledger.units() if unit.week == week.table.week and _claims(unit, week.table)]
+    if claimed and week.table.state is TableState.LIVE:
+        _put(site, replace(week.table, state=TableState.DROPPING), week.table)
+        raise BlockedError(f"{claimed[0].name} is on its way to {week.table.tier}", "let the thaw end")
+
+
+def _claims(unit: Unit, table: WeekTable) -> bool:
+    is_gone = unit.move.source is table.tier and unit.state in (State.SWITCHED, State.DROPPED)
+    return not is_gone and not moves.has_left(unit, table.tier)
+
+
+def _leaving(week: Week) -> list[Unit]:
+    return [unit for unit in week.units if unit.move.source is week.table.tier and unit.state is State.SWITCHED]
 
 
 def _mark_dropped(site: Site, keeper: Keeper, table: WeekTable, unit: Unit) -> None:
@@ -170,8 +185,9 @@ def _wait_for_readers(site: Site) -> None:
 
 
 def _is_leaving(week: Week) -> bool:
-    switched = any(unit.move.source is week.table.tier and unit.state is State.SWITCHED for unit in week.units)
-    return switched or week.table.state is TableState.DROPPING
+    """Also tables that a thaw had made and that was given up: none of the units lies there, or above."""
+    is_left = bool(week.units) and not any(_claims(unit, week.table) for unit in week.units)
+    return bool(_leaving(week)) or is_left or week.table.state is TableState.DROPPING
 
 
 def _put(site: Site, old: WeekTable, new: WeekTable) -> None:

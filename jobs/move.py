@@ -1,4 +1,4 @@
-"""Moves every due unit one tier down, and leaves the source for `jobs.drop`.
+"""Moves every due unit one tier down, finishes thaws, and leaves the source for `jobs.drop`.
 
     take leases ─ seal ─ gate ─ copy (Spark) ─ commit ─ verify (Spark) ─ switch ─ gate ─ take in the lane
                   └ one new route number, one wait              all units together, one session ┘
@@ -10,8 +10,9 @@ two runs at once share the units between them by lease.
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -19,14 +20,25 @@ from pyspark.sql import SparkSession
 from core import ledger, moves, ring, settings, weeks
 from core.errors import BlockedError, DamagedError, FirnError, RefusedError
 from core.gate import blocking
-from core.moves import State, Unit
+from core.moves import FROZEN_COLD, State, Unit
 from core.overlay import merge_all, row_of
 from core.tiers import Tier, target
 from jobs import attempt, shell
 from jobs.attempt import Attempt, each_region, resting
 from jobs.freezing import require_sealing, why_not_freeze
+from jobs.thawing import late_runs, ready_tables, rows_of, why_not_begin
 from lakehouse import ends
-from lakehouse.publish import parts_of, publish, publish_frozen, require_pointers, shards_of, table_lease
+from lakehouse.publish import (
+    cold_files,
+    parts_of,
+    publish,
+    publish_frozen,
+    publish_rewrite,
+    repair_pointers,
+    require_pointers,
+    shards_of,
+    table_lease,
+)
 from lakehouse.session import Failure, succeeded
 from lakehouse.site import Site
 from schemas.events import Event
@@ -35,6 +47,15 @@ from stores.lane import key_of
 from stores.leases import holding
 
 _POLL_SECONDS = 0.2
+_INTO_WARM = (moves.HOT_WARM, moves.COLD_WARM)
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """What a CQL sink holds now of what had gathered beside the source: from here on it may leave there."""
+
+    events: tuple[Event, ...] = ()
+    runs: tuple[ledger.Run, ...] = ()
 
 
 def run(
@@ -63,19 +84,28 @@ def move_region(run: Attempt, only: Sequence[int] | None) -> dict[str, Any]:
 
 
 def due_units(run: Attempt, only: Sequence[int] | None) -> list[Unit]:
-    """Units under way or old enough; RefusedError for a named week that is unknown or too young."""
-    policy = run.site.config.tiers
+    """Units under way or old enough; RefusedError for a named week that is unknown, too young or held."""
     units = run.site.ledger.units()
     shell.require_known(run.site.region, units, only)
-    for unit in units:
-        is_young = target(unit.week, run.now, policy) is Tier.HOT and unit.state is State.OPEN
-        if only is not None and unit.week in only and is_young:
-            raise RefusedError(
-                f"{weeks.label(unit.week)} ends {weeks.end(unit.week):%Y-%m-%d}: not {policy.hot_days} days old yet",
-                "wait, or give a later --now",
-            )
     chosen = [unit for unit in units if only is None or unit.week in only]
+    if only is not None:
+        for unit in chosen:
+            _require_free(run, unit)
     return [unit for unit in chosen if _is_due(run, unit)]
+
+
+def _require_free(run: Attempt, unit: Unit) -> None:
+    policy, week = run.site.config.tiers, weeks.label(unit.week)
+    if target(unit.week, run.now, policy) is Tier.HOT and unit.state is State.OPEN and not unit.move.is_thaw:
+        raise RefusedError(
+            f"{week} ends {weeks.end(unit.week):%Y-%m-%d}: not {policy.hot_days} days old yet",
+            "wait, or give a later --now",
+        )
+    if moves.is_held(unit, run.now):
+        raise RefusedError(
+            f"{unit.name} was thawed and is held in {unit.tier} until {unit.hold_until:%Y-%m-%dT%H:%MZ}",
+            f"wait, or end the hold: ./firn thaw {week} --to {unit.tier} --days 0 --apply",
+        )
 
 
 def planned(run: Attempt, due: Sequence[Unit]) -> tuple[list[Unit], dict[str, str]]:
@@ -98,12 +128,15 @@ def seal(run: Attempt, units: list[Unit]) -> list[Unit]:
 
 
 def _awaits_gate(unit: Unit) -> bool:
-    return unit.state is State.SEALED and moves.reroutes(unit.move)
+    return unit.state is State.SEALED and moves.seal_reroutes(unit.move)
 
 
 def _sealed(run: Attempt, unit: Unit) -> Unit:
-    """Nothing is sealed, or copied, while a table it needs is missing."""
+    """Nothing is sealed, or copied, while a table it needs is missing or not as it is declared."""
+    if unit.state is State.OPEN and (why := why_not_begin(run.site, unit, run.now)):
+        raise BlockedError(why, "then run the same command again; nothing was changed")
     if unit.state in (State.OPEN, State.SEALED):
+        ready_tables(run.site, run.keeper, unit)
         require_tables(run.site, unit)
     if unit.state is not State.OPEN:
         return unit
@@ -151,10 +184,11 @@ def _made(
 
 
 def _copied(run: Attempt, unit: Unit, parts: list[ledger.Part]) -> Unit:
-    """A sink's files are not there for anybody until their commit; its number is taken before it is made."""
+    """A sink's files are not there for anybody until their commit; its number is taken before it is made. Those of a
+    thaw take the place of a supplement, and so are committed only once they are proven."""
     if not all(run.site.ledger.put_part(part) for part in parts):
         raise BlockedError(f"unit {unit.name} was copied under a newer epoch", "let the other mover finish")
-    if not unit.move.sink.is_cql:
+    if not unit.move.sink.is_cql and unit.move != FROZEN_COLD:
         unit = run.change(unit, unit.changed(commits=unit.commits + 1))
         make_known = publish if unit.move.sink is Tier.COLD else publish_frozen
         with holding(run.keeper, table_lease(unit), run.site.config.clocks.gate_seconds):
@@ -214,6 +248,8 @@ def switch(run: Attempt, units: list[Unit]) -> list[Unit]:
 
 
 def _switched(run: Attempt, unit: Unit) -> Unit:
+    if unit.move == FROZEN_COLD:
+        unit = _put_in_place(run, unit)
     try:
         require_pointers(run.site, unit, parts_of(run.site, unit))
     except DamagedError as fault:
@@ -222,35 +258,53 @@ def _switched(run: Attempt, unit: Unit) -> Unit:
     return run.to(unit, State.SWITCHED, switched_at=run.now, settled=False)
 
 
+def _put_in_place(run: Attempt, unit: Unit) -> Unit:
+    """The proven files of a thaw, in the place of the supplement that was merged into them. Readers may see them from
+    here on beside what is frozen: they say the same."""
+    parts = parts_of(run.site, unit)
+    with holding(run.keeper, table_lease(unit), run.site.config.clocks.gate_seconds):
+        repair_pointers(run.site, [unit])
+        old = {pointer.shard: pointer for pointer in cold_files(run.site, unit)}
+        if [pointer.path for pointer in old.values()] == [part.path for part in parts]:
+            return unit  # a killed run had come so far
+        unit = run.change(unit, unit.changed(commits=unit.commits + 1))
+        run.check(unit)
+        publish_rewrite(run.site, unit, parts, old, run.name, run.now)
+    return unit
+
+
 def settle(run: Attempt, units: Iterable[Unit]) -> None:
-    """After the gate no writer fills the lane of a warm sink any more: it is taken in, read back, and cleared."""
+    """After the gate no writer fills the lane of a CQL sink any more: it is taken in, read back, and cleared."""
     waiting = [unit for unit in units if unit.state is State.SWITCHED and not unit.settled]
     if any(moves.reroutes(unit.move) for unit in waiting):
         announce(run)
     lanes = dict(run.able(waiting, lambda unit: (unit, take_in(run.site, unit))))
-    if any(lanes.values()):
+    if any(taken.events for taken in lanes.values()):
         # Readers that began before the sink had these rows still find them in the lane.
         time.sleep(run.site.config.clocks.ledger_age_seconds + run.site.config.clocks.longest_read_seconds)
     run.able(lanes, lambda unit: _settled(run, unit, lanes[unit]))
 
 
-def _settled(run: Attempt, unit: Unit, events: list[Event]) -> Unit:
+def _settled(run: Attempt, unit: Unit, taken: TakenIn) -> Unit:
     run.check(unit)
-    run.site.lane.clear(unit.week, map(key_of, events))
+    run.site.lane.clear(unit.week, map(key_of, taken.events))
+    for one in taken.runs:
+        run.site.ledger.fold_run(one)
     return run.change(unit, unit.changed(settled=True))
 
 
-def take_in(site: Site, unit: Unit) -> list[Event]:
-    """The unit's lane, written into a warm sink and read back from it; DamagedError when it is not all there.
+def take_in(site: Site, unit: Unit) -> TakenIn:
+    """The unit's lane, written into a CQL sink and read back from it; DamagedError when it is not all there.
 
-    A cold sink takes no single writes: its lane stays for the fold.
+    A cold sink takes no single writes: its lane stays for the fold. Of a thaw, also runs that were imported meanwhile.
     """
     tier = unit.move.sink
     if not tier.is_cql:
-        return []
+        return TakenIn()
     tokens = ring.cut(unit.slice, site.config.layout.slices)
-    events = list(site.lane.scan(unit.week, tokens))
-    amendments = merge_all(map(row_of, events))
+    events = tuple(site.lane.scan(unit.week, tokens))
+    runs = late_runs(site, unit)
+    amendments = merge_all(chain(map(row_of, events), rows_of(site, unit, runs)))
     db = site.database(tier)
     db.write(messages.batches(site.region, tier, unit.week, amendments.values()))
     missing = [row for row in amendments.values() if not messages.holds(db, site.region, tier, unit.week, row)]
@@ -259,11 +313,12 @@ def take_in(site: Site, unit: Unit) -> list[Event]:
             f"{unit.name}: {len(missing)} rows of the lane are not in {tier}",
             "the lane was kept; run the same command again",
         )
-    return events
+    return TakenIn(events, runs)
 
 
 def require_tables(site: Site, unit: Unit) -> None:
-    """BlockedError where a table was never made; DamagedError when the ledger says it is there and it is not."""
+    """BlockedError where a table was never made; DamagedError when the ledger says it is there and it is not, or it has
+    other columns than ours: a copy would leave out what it does not know."""
     made = {(table.week, table.tier) for table in site.ledger.tables()}
     for tier in (tier for tier in (unit.move.source, unit.move.sink) if tier.is_cql):
         if (unit.week, tier) not in made:
@@ -277,6 +332,11 @@ def require_tables(site: Site, unit: Unit) -> None:
                 f"{unit.name}: table {lacking[0]} is missing in {messages.keyspace(site.region, tier)}",
                 "restore it from backup or from Kafka; nothing was dropped",
             )
+        if drift := messages.drift(site.database(tier), site.region, tier, unit.week):
+            raise DamagedError(
+                f"{unit.name}: {drift[0]}",
+                "see who altered the table, and set it right; nothing was sealed and nothing was dropped",
+            )
 
 
 def _is_due(run: Attempt, unit: Unit) -> bool:
@@ -284,14 +344,19 @@ def _is_due(run: Attempt, unit: Unit) -> bool:
 
 
 def _shards(run: Attempt, unit: Unit) -> int:
-    """A cold unit's N follows from the bytes that its copy to warm counted, and stays its N when it is frozen."""
+    """A cold unit's N follows from the bytes that its copy to warm counted, and stays its N when it is frozen; an
+    override leaves the unit the N that it had."""
     layout = run.site.config.layout
-    if unit.move.sink is Tier.WARM:
-        return layout.copy_shards
-    if unit.move.sink is Tier.FROZEN:
+    if unit.shards or unit.move.sink is Tier.FROZEN:
         return unit.shards
-    before = run.site.ledger.parts(replace(unit, move=moves.HOT_WARM))
-    return moves.shards_for(sum(part.size_bytes for part in before), layout.shard_bytes)
+    if unit.move.sink.is_cql:
+        return layout.copy_shards
+    return moves.shards_for(max(copied_bytes(run.site, unit, move) for move in _INTO_WARM), layout.shard_bytes)
+
+
+def copied_bytes(site: Site, unit: Unit, move: moves.Move) -> int:
+    """What the last copy of the unit by this move counted."""
+    return sum(part.size_bytes for part in ledger.of_newest_epoch(site.ledger.parts(replace(unit, move=move))))
 
 
 def parser() -> Any:

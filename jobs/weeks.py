@@ -5,11 +5,13 @@ Weeks older than the first run's hot window never get a table; what still happen
 """
 
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 from core import settings, weeks
+from core.errors import BlockedError
 from core.ledger import TableState, WeekTable
 from core.moves import Unit
 from core.tiers import Tier
@@ -57,6 +59,18 @@ def _make_tables(site: Site, keeper: Keeper, week: int, tier: Tier) -> bool:
     keeper.check(f"ddl/{site.region}")
     messages.create_tables(site.database(tier), site.region, tier, week, GENERATION)
     return site.ledger.put_table(None, WeekTable(site.region, week, tier, GENERATION, TableState.LIVE))
+
+
+def make_again(site: Site, dropped: WeekTable) -> None:
+    """Tables that were dropped, empty and under other ids. Runs under the DDL lease, and only for a thaw: nothing else
+    has a use for them."""
+    again = replace(dropped, generation=dropped.generation + 1, state=TableState.LIVE)
+    messages.create_tables(site.database(again.tier), site.region, again.tier, again.week, again.generation)
+    if not site.ledger.put_table(dropped, again):
+        raise BlockedError(
+            f"week table {weeks.label(again.week)}/{again.tier} was changed by another process",
+            "run the same command again",
+        )
 
 
 def _make_units(site: Site, table_weeks: list[int]) -> bool:

@@ -1,7 +1,9 @@
-"""Drops the cold files of units that were frozen: out of the table first, then the unit's state, then its pointers.
+"""Drops what is no table, unit by unit: the cold files of units that were frozen or thawed to warm, and the frozen
+objects of units that were thawed to cold.
 
-While a unit is switched its readers go by the pointers, so none of them goes before the unit is dropped. The bytes stay
-until `jobs.maintain` purges what nothing names any more, so a reader that is under way ends well.
+Of a switched unit readers go by the pointers to its cold files, so none of those goes before the unit is dropped. Of
+frozen objects the manifest and the ledger's rows go first, for nobody reads them since the switch. The bytes stay until
+`jobs.maintain` purges what nothing names any more, so a reader that is under way ends well.
 """
 
 from collections.abc import Sequence
@@ -9,7 +11,8 @@ from collections.abc import Sequence
 from core import moves
 from core.errors import DamagedError
 from core.ledger import Part, lease_name
-from core.moves import COLD_FROZEN, State, Unit
+from core.moves import State, Unit
+from core.tiers import Tier
 from jobs.attempt import Attempt
 from jobs.verdicts import why_not_judged
 from lakehouse import ends
@@ -23,19 +26,21 @@ from lakehouse.publish import (
     retire_pointers,
     table_lease,
     withdraw,
+    withdraw_manifests,
 )
 from lakehouse.session import succeeded
 from stores.leases import holding
 
 
 def candidates(run: Attempt, only: Sequence[int] | None) -> list[Unit]:
-    """Units that were switched to frozen, oldest first."""
-    found = [unit for unit in run.site.ledger.units() if (unit.move, unit.state) == (COLD_FROZEN, State.SWITCHED)]
+    """Units that were switched away from files, oldest first."""
+    switched = [unit for unit in run.site.ledger.units() if unit.state is State.SWITCHED]
+    found = [unit for unit in switched if not unit.move.source.is_cql]
     return sorted((unit for unit in found if only is None or unit.week in only), key=lambda unit: unit.key)
 
 
 def name_of(unit: Unit) -> str:
-    return f"{unit.name}/cold"
+    return f"{unit.name}/{unit.move.source}"
 
 
 def why_not(run: Attempt, unit: Unit) -> str | None:
@@ -43,7 +48,7 @@ def why_not(run: Attempt, unit: Unit) -> str | None:
 
 
 def prove(run: Attempt, units: Sequence[Unit]) -> list[Unit]:
-    """Those whose cold files are the very ones that were frozen and whose objects the store attests still."""
+    """Those whose source is the very one that was proven, and whose sink holds it still."""
     parts = dict(run.able(units, lambda unit: (unit, _proven_parts(run, unit))))
     findings = run.spread(ends.covered, [(unit, (unit, part)) for unit in parts for part in parts[unit]])
     return run.able(parts, lambda unit: _covered(unit, succeeded(findings.get(unit.key, []))))
@@ -60,8 +65,8 @@ def _proven_parts(run: Attempt, unit: Unit) -> list[Part]:
 def _covered(unit: Unit, findings: Sequence[ends.Finding]) -> Unit:
     if not all(finding.proven for finding in findings):
         raise DamagedError(
-            f"{unit.name}: its cold files are not those that were frozen",
-            "nothing was dropped; keep them, and compare their digests with the manifest",
+            f"{unit.name}: {unit.move.source} and {unit.move.sink} do not hold the same any more",
+            "nothing was dropped; keep both, and compare the digests of their files with those of the ledger's parts",
         )
     return unit
 
@@ -73,9 +78,14 @@ def drop(run: Attempt, unit: Unit) -> Unit:
     with holding(run.keeper, lease_name(unit), gate_seconds) as lease:
         unit = run.change(unit, unit.changed(epoch=lease.epoch, commits=unit.commits + 1))
         with holding(run.keeper, table_lease(unit), gate_seconds):
-            version = _withdrawn(run, unit)
+            version = _withdrawn(run, unit) if unit.move.source is Tier.COLD else 0
+            if unit.move.is_thaw:
+                # Nothing of it stays named as frozen, not even what a freeze that was given up has left.
+                run.check(unit)
+                withdraw_manifests(run.site, unit, run.name, run.now)
         dropped = run.to(unit, State.DROPPED)
-        retire_pointers(run.site, dropped, version)
+        if unit.move.source is Tier.COLD:
+            retire_pointers(run.site, dropped, version)
         return dropped
 
 
@@ -87,7 +97,7 @@ def _withdrawn(run: Attempt, unit: Unit) -> int:
     require_pointers(run.site, unit, parts_of(run.site, unit))
     if live != {file.path for file in cold_files(run.site, unit)}:
         raise DamagedError(
-            f"{unit.name}: its table holds other files than those that were frozen",
+            f"{unit.name}: its table holds other files than those that were proven",
             "nothing was dropped; compare the pointers with the Delta log",
         )
     run.check(unit)

@@ -12,12 +12,12 @@ import pyarrow as pa
 from core import digest, ring, rows
 from core.errors import DamagedError
 from core.ledger import Part, Pointer
-from core.moves import Unit
+from core.moves import Unit, frozen_generations, reroutes
 from core.overlay import Row, laid_over, merge_all, row_of
 from core.sealing import people_of
 from core.tiers import Tier
 from lakehouse.coldfile import read_cold_file
-from lakehouse.frozen import fresh_place, require_attested, require_opening, write_frozen_file
+from lakehouse.frozen import fresh_place, read_frozen_file, require_attested, require_opening, write_frozen_file
 from lakehouse.paths import data_path, frozen_key, table_root
 from lakehouse.site import Site
 from lakehouse.writer import ColdFile, write_cold_file
@@ -53,20 +53,46 @@ def tokens(site: Site, unit: Unit, shard: int) -> ring.Range:
 
 def source_rows(site: Site, unit: Unit, shard: int) -> Iterator[Row]:
     tier = unit.move.source
-    if not tier.is_cql:
-        return chain.from_iterable(map(rows.from_batch, cold_batches(site, unit, source_file(site, unit, shard))))
-    return messages.scan(site.database(tier), site.region, tier, unit.week, tokens(site, unit, shard))
+    match tier:
+        case Tier.COLD:
+            return chain.from_iterable(map(rows.from_batch, cold_batches(site, unit, source_file(site, unit, shard))))
+        case Tier.FROZEN:
+            return thawing_rows(site, unit, shard)
+        case _:
+            return messages.scan(site.database(tier), site.region, tier, unit.week, tokens(site, unit, shard))
 
 
 def source_file(site: Site, unit: Unit, shard: int) -> Pointer:
     """The cold file of a shard; DamagedError when no pointer leads to it."""
-    for pointer in site.ledger.pointers(unit.week, unit.slice):
-        if (pointer.shards, pointer.shard) == (unit.shards, shard):
-            return pointer
+    if pointer := _cold_file(site, unit, shard):
+        return pointer
     raise DamagedError(
         f"no pointer leads to the cold file of shard {shard} of {unit.name}",
         "run ./firn maintain --apply, which brings pointers up to the Delta log, then the same command again",
     )
+
+
+def _cold_file(site: Site, unit: Unit, shard: int) -> Pointer | None:
+    pointers = site.ledger.pointers(unit.week, unit.slice)
+    return next((one for one in pointers if (one.shards, one.shard) == (unit.shards, shard)), None)
+
+
+def thawing_rows(site: Site, unit: Unit, shard: int) -> Iterator[Row]:
+    """All generations of a frozen shard and the supplement that cold may hold, merged; a shard fits in memory.
+
+    FrozenObjectError while an object is not restored. What a destroyed key had sealed does not come back.
+    """
+    frozen, generations = site.ledger.frozen(unit.week, unit.slice), frozen_generations(unit)
+    files = [file for file in frozen if file.shard == shard and file.generation in generations]
+    if not files or files[0].generation or any(file.shards != unit.shards for file in files):
+        raise DamagedError(
+            f"the ledger does not name the frozen object of shard {shard} of {unit.name}",
+            "nothing was dropped; see the manifest in lake/frozen, and what has written into the ledger",
+        )
+    read = (rows.to_batches(read_frozen_file(site.objects, site.vault, file.path, file.sha256)) for file in files)
+    supplement = _cold_file(site, unit, shard)
+    beside = cold_batches(site, unit, supplement) if supplement else iter(())
+    return rows.from_batch(rows.one_per_key(chain(chain.from_iterable(read), beside)))
 
 
 def cold_batches(site: Site, unit: Unit, file: Part | Pointer) -> Iterator[pa.RecordBatch]:
@@ -95,10 +121,10 @@ def copy(site: Site, shard: Shard) -> Part:
     unit = shard.unit
     part = Part(*unit.key, unit.move.source, shard.number, unit.epoch, digest.Digest())
     match unit.move.sink:
-        case Tier.WARM:
+        case Tier.HOT | Tier.WARM as tier:
             tally = digest.Tally()
             passing = tally.through(source_rows(site, unit, shard.number))
-            site.db.warm.write(messages.batches(site.region, Tier.WARM, unit.week, passing))
+            site.database(tier).write(messages.batches(site.region, tier, unit.week, passing))
             return replace(part, digest=tally.digest, size_bytes=tally.size_bytes)
         case Tier.COLD:
             path = data_path(unit.week, shard.number, unit.epoch, shard.attempt)
@@ -139,7 +165,7 @@ def verify(site: Site, work: tuple[Unit, Part]) -> Finding:
         sink = sink_digest(site, unit, part)
     except (DamagedError, NotFoundError):
         return Finding(part, source, digest.Digest(), False)
-    if unit.move.source.is_cql and (source != sink or sink != part.digest):
+    if reroutes(unit.move) and (source != sink or sink != part.digest):
         amendments = lane_rows(site, unit, part.shard)
         source = digest.of_rows(laid_over(source_rows(site, unit, part.shard), amendments))
         sink = digest.of_rows(laid_over(sink_rows(site, unit, part), amendments))
@@ -149,21 +175,25 @@ def verify(site: Site, work: tuple[Unit, Part]) -> Finding:
 def covered(site: Site, work: tuple[Unit, Part]) -> Finding:
     """Before a drop: the sink with its lane, read from ALL replicas, must lose nothing by losing the source.
 
-    It has to be unchanged when the source is merged into it; it may hold more, for it has been written since. A cold
-    source is written by nobody, so its file must be the very one whose rows were frozen; and the vault must still open
-    what was sealed.
+    It has to be unchanged when the source is merged into it; it may hold more, for it has been written since. Where
+    neither end is written by anybody, the cold file must be the very one that was proven: the one whose rows were
+    frozen, and the vault must still open them, or the one that a thaw made. A frozen source is not read again, for its
+    copies may have gone.
     """
     unit, part = work
-    if not unit.move.source.is_cql:
+    if unit.move.source is Tier.FROZEN:
+        sink = sink_digest(site, unit, part)
+        return Finding(part, part.digest, sink, sink == part.digest)
+    if unit.move.sink is Tier.FROZEN:
         tally, people = digest.Tally(), set[int]()
         for row in tally.through(source_rows(site, unit, part.shard)):
             people.update(people_of(row))
         require_opening(site.vault, site.objects, part.path, people, part.digest)
         return Finding(part, tally.digest, sink_digest(site, unit, part), tally.digest == part.digest)
     amendments = lane_rows(site, unit, part.shard)
-    sink = list(laid_over(sink_rows(site, unit, part, Level.ALL), amendments))
+    held = list(laid_over(sink_rows(site, unit, part, Level.ALL), amendments))
     left = merge_all(source_rows(site, unit, part.shard))
-    without, with_source = digest.of_rows(sink), digest.of_rows(laid_over(sink, left))
+    without, with_source = digest.of_rows(held), digest.of_rows(laid_over(held, left))
     return Finding(part, with_source, without, without == with_source)
 
 

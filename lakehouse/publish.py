@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 from core.digest import Digest
 from core.errors import BlockedError, DamagedError
 from core.ledger import FrozenFile, Part, Pointer, lease_name
-from core.moves import Unit, frozen_generations, readers
+from core.moves import COLD_FROZEN, FROZEN_COLD, Unit, frozen_generations, readers
 from core.tiers import Tier
 from lakehouse.commit import LiveFile, PartFile, commit, create_table, latest_version, live_files
+from lakehouse.deltalog import log_of
 from lakehouse.index import load_index
 from lakehouse.paths import DATA_SUFFIX
 from lakehouse.site import Site
@@ -45,7 +46,9 @@ def live_files_of(site: Site, unit: Unit) -> dict[str, LiveFile]:
 
 def shards_of(site: Site, unit: Unit) -> list[int]:
     """The shards that the unit's move takes: all of them, but of a supplement only those that it has."""
-    return sorted(one.shard for one in cold_files(site, unit)) if unit.generation else list(range(unit.shards))
+    if unit.generation and unit.move == COLD_FROZEN:
+        return sorted(one.shard for one in cold_files(site, unit))
+    return list(range(unit.shards))
 
 
 def parts_of(site: Site, unit: Unit) -> list[Part]:
@@ -206,6 +209,20 @@ def publish_frozen(site: Site, unit: Unit, parts: Sequence[Part], attempt: str, 
             raise BlockedError(f"{unit.name} was frozen under a newer epoch", "let the other mover finish")
 
 
+def withdraw_manifests(site: Site, unit: Unit, attempt: str, now: datetime) -> None:
+    """Takes all that is frozen of a thawed unit out of the manifest's table, then out of the ledger. The objects stay
+    until `jobs.maintain` purges what nothing names any more.
+
+    Runs under the table's lease, and only when no reader looks there any more.
+    """
+    table = frozen_table(site.objects, site.config.objects, site.region, unit.slice)
+    if log_of(table).commits and (live := sorted(live_files(table, unit.week))):
+        number, attempt_id = unit.commits, f"{unit.epoch}-{attempt}"
+        commit(table, [], app_id=lease_name(unit), number=number, attempt_id=attempt_id, now=now, removes=live)
+    for file in site.ledger.frozen(unit.week, unit.slice):
+        site.ledger.retire_frozen(file)
+
+
 def _manifest(site: Site, unit: Unit, parts: Sequence[Part], now: datetime) -> bytes:
     rows = [
         {
@@ -246,7 +263,8 @@ def require_pointers(site: Site, unit: Unit, parts: Sequence[Part]) -> None:
         frozen = [one for one in site.ledger.frozen(unit.week, unit.slice) if one.generation == unit.generation]
         is_whole = {one.shard: (one.path, one.digest) for one in frozen} == wanted
         is_whole &= _digests(cold) == {part.shard: part.digest for part in parts}
-    if not is_whole or (not unit.generation and len(wanted) != unit.shards):
+    is_supplement = unit.generation and unit.move != FROZEN_COLD
+    if not is_whole or (not is_supplement and len(wanted) != unit.shards):
         raise DamagedError(
             f"{unit.name}: pointers and proven files differ",
             "somebody rewrote the unit before its switch; nothing was dropped",

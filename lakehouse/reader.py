@@ -94,6 +94,10 @@ def read_week(
             stretch = _merged(site, unit, conversation_id, before, limit)
         except (MissingTableError, MovedOnError):
             continue
+        except DamagedError:
+            if (site.ledger.unit(week, slice_) or unit) == unit:
+                raise
+            continue
         except FrozenObjectError:
             return unit, waiting(site.objects, _frozen_files(site, unit, conversation_id))
         if time.monotonic() - began <= site.config.clocks.longest_read_seconds:

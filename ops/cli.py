@@ -25,6 +25,7 @@ from ops.commands.messages import messages_app
 from ops.commands.options import group
 from ops.commands.project import project_app
 from ops.commands.stack import airflow_app, settings_app, stack_app
+from ops.commands.thaw import thaw_app
 from ops.commands.tiers import tiers_app
 from serving import logs
 
@@ -52,6 +53,7 @@ for commands in (
     imports_app,
     lake_app,
     frozen_app,
+    thaw_app,
     messages_app,
     settings_app,
     project_app,

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from core import digest, moves, ring, weeks
+from core.ledger import of_newest_epoch
 from core.moves import State, Unit
 from core.tiers import Tier
 from lakehouse.census import Count
@@ -71,7 +72,9 @@ def weigh(site: Site, unit: Unit) -> Amount | None:
         size_bytes = sum(one.size_bytes for one in cold) + sum(one.size_bytes for one in frozen)
         return Amount(rows, size_bytes, len(cold) + len(frozen))
     if unit.tier is Tier.WARM or unit.state in (State.COPIED, State.VERIFIED):
-        return parted(site, replace(unit, move=moves.HOT_WARM))
+        # What was thawed into warm was counted anew then.
+        thawed = parted(site, replace(unit, move=moves.COLD_WARM)) if unit.tier is Tier.WARM else None
+        return thawed or parted(site, replace(unit, move=moves.HOT_WARM))
     try:
         return sample(site, unit)
     except MissingTableError:
@@ -80,7 +83,7 @@ def weigh(site: Site, unit: Unit) -> Amount | None:
 
 def parted(site: Site, unit: Unit) -> Amount | None:
     """What the unit's move has copied; None where nothing was."""
-    parts = site.ledger.parts(unit)
+    parts = of_newest_epoch(site.ledger.parts(unit))
     if not parts:
         return None
     files = sum(bool(part.path) for part in parts)

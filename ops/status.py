@@ -95,8 +95,10 @@ def mover(unit: Unit) -> Unit:
 
 
 def due_since(unit: Unit, now: datetime, policy: settings.Tiers) -> datetime | None:
-    """When the unit fell due for the next tier; None while it is not."""
+    """When the unit fell due for the next tier down; None while it is not."""
     following = mover(unit)
+    if following.move.is_thaw:
+        return None
     return tiers.leaves_at(unit.week, following.move.source, policy) if moves.is_due(unit, now, policy) else None
 
 

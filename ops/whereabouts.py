@@ -93,8 +93,9 @@ class Place:
 
 def awaits_gate(unit: Unit) -> bool:
     """Whether all writers must have obeyed a routing change before the unit can go on."""
-    is_waiting = unit.state is State.SEALED or (unit.state is State.SWITCHED and not unit.settled)
-    return is_waiting and moves.reroutes(unit.move)
+    if unit.state is State.SEALED:
+        return moves.seal_reroutes(unit.move)
+    return unit.state is State.SWITCHED and not unit.settled and moves.reroutes(unit.move)
 
 
 def awaits_drop(unit: Unit) -> bool:

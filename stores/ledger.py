@@ -10,12 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from core.errors import BlockedError, OutcomeUnknownError
-from core.ledger import FrozenFile, Lease, Part, Pointer, Run, Verdict, WeekTable, as_kept, in_milliseconds
+from core.ledger import Audited, FrozenFile, Lease, Part, Pointer, Run, Verdict, WeekTable, as_kept, in_milliseconds
 from core.moves import Unit
 from stores import ledger_rows
 from stores.cassandra import Database, Level
 from stores.ledger_rows import (
     NEVER,
+    audited_facts,
+    audited_of,
     frozen_of,
     part_of,
     pointer_of,
@@ -56,10 +58,14 @@ class Ledger(Protocol):
     def fold_run(self, run: Run) -> bool: ...
     def frozen(self, week: int, slice_: int) -> list[FrozenFile]: ...
     def put_frozen(self, file: FrozenFile) -> bool: ...
+    def retire_frozen(self, file: FrozenFile) -> bool: ...
     def verdict(self, week: int, slice_: int) -> Verdict | None: ...
     def put_verdict(self, verdict: Verdict) -> None: ...
     def tables(self) -> list[WeekTable]: ...
     def put_table(self, old: WeekTable | None, new: WeekTable) -> bool: ...
+    def audit(self) -> list[Audited]: ...
+    def note(self, entry: Audited) -> bool: ...
+    def confirm(self, entry: Audited) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class CqlLedger:
         return unit_of(self.region, rows[0]) if rows else None
 
     def create(self, unit: Unit) -> bool:
-        query = f"INSERT INTO {{meta}}.moves (region, {ledger_rows.UNIT}) VALUES ({_marks(15)}) IF NOT EXISTS"
+        query = f"INSERT INTO {{meta}}.moves (region, {ledger_rows.UNIT}) VALUES ({_marks(16)}) IF NOT EXISTS"
         return self._settled(
             lambda: self._cas(query, self.region, unit.week, unit.slice, *unit_facts(unit)),
             lambda: self.unit(unit.week, unit.slice) == as_kept(unit),
@@ -245,7 +251,8 @@ class CqlLedger:
         """By generation and shard."""
         query = f"SELECT {ledger_rows.FROZEN} FROM {{meta}}.frozen WHERE region = ? AND week = ? AND slice = ?"
         rows = self._rows(query, self.region, week, slice_)
-        return [frozen_of(week, slice_, row) for row in rows if row[4] is not None]
+        # Where there is no path only a place was taken, or its object was retired.
+        return [frozen_of(week, slice_, row) for row in rows if row[4]]
 
     def put_frozen(self, file: FrozenFile) -> bool:
         """False when a newer epoch has written it: an older one never replaces it."""
@@ -268,6 +275,19 @@ class CqlLedger:
                 file.epoch,
             ),
             lambda: False,
+        )
+
+    def retire_frozen(self, file: FrozenFile) -> bool:
+        """It is not to be read any more; an object that came since, of a newer epoch, is."""
+        key = (self.region, file.week, file.slice, file.generation, file.shard)
+        return self._settled(
+            lambda: self._cas(
+                "UPDATE {meta}.frozen SET path = '', rows = 0, bytes = 0, sha256 = '', digest = '0' "
+                "WHERE region = ? AND week = ? AND slice = ? AND generation = ? AND shard = ? IF epoch = ?",
+                *key,
+                file.epoch,
+            ),
+            lambda: file not in self.frozen(file.week, file.slice),
         )
 
     def verdict(self, week: int, slice_: int) -> Verdict | None:
@@ -308,6 +328,24 @@ class CqlLedger:
             lambda: self._cas(query, new.generation, new.state, *key, old.generation, old.state),
             lambda: new in self.tables(),
         )
+
+    def audit(self) -> list[Audited]:
+        """Newest first."""
+        query = f"SELECT {ledger_rows.AUDIT} FROM {{meta}}.audit WHERE region = ?"
+        found = [audited_of(row) for row in self._rows(query, self.region)]
+        return sorted(found, key=lambda one: (one.at, one.id), reverse=True)
+
+    def note(self, entry: Audited) -> bool:
+        """False when an entry of that id and time says something else."""
+        query = f"INSERT INTO {{meta}}.audit (region, {ledger_rows.AUDIT}) VALUES ({_marks(13)}) IF NOT EXISTS"
+        kept = replace(entry, at=in_milliseconds(entry.at))
+        return self._settled(lambda: self._cas(query, self.region, *audited_facts(kept)), lambda: kept in self.audit())
+
+    def confirm(self, entry: Audited) -> bool:
+        """What was noted was done."""
+        query = "UPDATE {meta}.audit SET applied = true WHERE region = ? AND at = ? AND id = ? IF EXISTS"
+        when = in_milliseconds(entry.at)
+        return self._settled(lambda: self._cas(query, self.region, when, entry.id), lambda: False)
 
     def _rows(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
         """A serial read contends with every compare-and-set of its row: losing that is no reason to give up."""

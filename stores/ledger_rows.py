@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from core.digest import Digest
 from core.errors import DamagedError
-from core.ledger import FrozenFile, Part, Pointer, Run, TableState, Verdict, WeekTable
+from core.ledger import Audited, FrozenFile, Part, Pointer, Run, TableState, Verdict, WeekTable
 from core.moves import Move, State, Unit
 from core.tiers import Tier
 
@@ -15,7 +15,7 @@ Row = tuple[Any, ...]
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 UNIT = (
     "week, slice, source, sink, state, epoch, revision, shards, route, commits, settled, sealed_at, switched_at, "
-    "generation"
+    "generation, hold_until"
 )
 PART = "shard, epoch, path, rows, bytes, digest, sha256, verified"
 POINTER = "shards, shard, path, version, rows, bytes, sha256, digest"
@@ -23,20 +23,22 @@ RUN = "name, path, rows, bytes, sha256, digest, folded"
 FROZEN = "generation, shard, epoch, shards, path, rows, bytes, sha256, digest, storage_class, frozen_at"
 VERDICT = "files, suite, passed, failed, judged_at"
 TABLE = "week, tier, generation, state"
+AUDIT = "id, at, action, week, slice, move, found_in, became, epoch, revision, reason, applied"
 
 
 def unit_of(region: str, row: Row) -> Unit:
-    week, slice_, source, sink, state, epoch, revision, shards, route, commits, settled, sealed, switched, birth = row
+    week, slice_, source, sink, state, epoch, revision, shards, route, commits, settled, *times, birth, hold = row
     move = Move(_word(Tier, source), _word(Tier, sink))
     numbers = (epoch, revision, shards, route, commits)
-    times = (utc(sealed), utc(switched))
-    return Unit(region, week, slice_, move, _word(State, state), *numbers, settled, *times, birth or 0)
+    sealed, switched = map(utc, times)
+    ends = (sealed, switched, birth or 0, utc(hold))
+    return Unit(region, week, slice_, move, _word(State, state), *numbers, settled, *ends)
 
 
 def unit_facts(unit: Unit) -> Row:
     """The values of UNIT after week and slice."""
     numbers = (unit.epoch, unit.revision, unit.shards, unit.route, unit.commits)
-    ends = (unit.settled, unit.sealed_at, unit.switched_at, unit.generation)
+    ends = (unit.settled, unit.sealed_at, unit.switched_at, unit.generation, unit.hold_until)
     return unit.move.source, unit.move.sink, unit.state, *numbers, *ends
 
 
@@ -69,6 +71,18 @@ def verdict_of(week: int, slice_: int, row: Row) -> Verdict:
 def table_of(region: str, row: Row) -> WeekTable:
     week, tier, generation, state = row
     return WeekTable(region, week, _word(Tier, tier), generation, _word(TableState, state))
+
+
+def audited_of(row: Row) -> Audited:
+    name, at, action, week, slice_, move, found_in, became, epoch, revision, reason, applied = row
+    place = (name, utc(at) or NEVER, action, week, slice_, move)
+    return Audited(*place, found_in, became, epoch, revision, reason, bool(applied))
+
+
+def audited_facts(entry: Audited) -> Row:
+    """The values of AUDIT."""
+    place = (entry.id, entry.at, entry.action, entry.week, entry.slice, entry.move)
+    return *place, entry.found_in, entry.became, entry.epoch, entry.revision, entry.reason, entry.applied
 
 
 def utc(value: datetime | None) -> datetime | None:

@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from core.ledger import FrozenFile, Lease, Part, Pointer, Run, Verdict, WeekTable, as_kept, in_milliseconds
+from core.ledger import Audited, FrozenFile, Lease, Part, Pointer, Run, Verdict, WeekTable, as_kept, in_milliseconds
 from core.moves import Unit
 from core.tiers import Tier
 
@@ -29,6 +29,7 @@ class MemoryLedger:
     _frozen: dict[_Place, FrozenFile] = field(default_factory=dict)
     _verdicts: dict[tuple[int, int], Verdict] = field(default_factory=dict)
     _tables: dict[tuple[int, Tier], WeekTable] = field(default_factory=dict)
+    _audit: dict[tuple[datetime, str], Audited] = field(default_factory=dict)
 
     def route(self) -> int:
         return self._route
@@ -146,7 +147,8 @@ class MemoryLedger:
     def frozen(self, week: int, slice_: int) -> list[FrozenFile]:
         """By generation and shard."""
         with self._lock:
-            return [self._frozen[key] for key in sorted(self._frozen) if key[:2] == (week, slice_)]
+            found = [self._frozen[key] for key in sorted(self._frozen) if key[:2] == (week, slice_)]
+            return [file for file in found if file.path]
 
     def put_frozen(self, file: FrozenFile) -> bool:
         """False when a newer epoch has written it: an older one never replaces it."""
@@ -157,6 +159,15 @@ class MemoryLedger:
                 return False
             self._frozen[key] = replace(file, frozen_at=in_milliseconds(file.frozen_at))
             return True
+
+    def retire_frozen(self, file: FrozenFile) -> bool:
+        """It is not to be read any more; an object that came since, of a newer epoch, is."""
+        key = (file.week, file.slice, file.generation, file.shard)
+        with self._lock:
+            known = self._frozen.get(key)
+            if known and known.epoch == file.epoch:
+                self._frozen[key] = replace(known, path="")
+            return self._frozen.get(key) != file
 
     def verdict(self, week: int, slice_: int) -> Verdict | None:
         return self._verdicts.get((week, slice_))
@@ -177,6 +188,25 @@ class MemoryLedger:
             if self._tables.get(key) == old:
                 self._tables[key] = new
             return self._tables.get(key) == new
+
+    def audit(self) -> list[Audited]:
+        """Newest first."""
+        with self._lock:
+            return [self._audit[key] for key in sorted(self._audit, reverse=True)]
+
+    def note(self, entry: Audited) -> bool:
+        """False when an entry of that id and time says something else."""
+        kept = replace(entry, at=in_milliseconds(entry.at))
+        with self._lock:
+            return self._audit.setdefault((kept.at, kept.id), kept) == kept
+
+    def confirm(self, entry: Audited) -> bool:
+        """What was noted was done."""
+        key = (in_milliseconds(entry.at), entry.id)
+        with self._lock:
+            if key in self._audit:
+                self._audit[key] = replace(self._audit[key], applied=True)
+            return key in self._audit
 
     def _write(self, lease: Lease) -> Lease:
         self._leases[lease.name] = lease

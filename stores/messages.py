@@ -4,7 +4,7 @@ Every cell is written at the time of the id that caused it, nulls stay unset, an
 so writing a row twice, late, or in parts gives the same cells.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 from core import ids, ring
 from core.overlay import Reaction, Row, canonical, merge
 from core.tiers import Tier
-from schemas.tables import MESSAGES, REACTIONS, WEEK_TABLES
+from schemas.tables import MESSAGES, REACTIONS, WEEK_TABLES, Table
 from stores.cassandra import UNSET, Database, Level, Statement, bounded
 
 PAGE_ROWS = 2000
@@ -41,6 +41,31 @@ def drop_tables(db: Database, region: str, tier: Tier, week: int) -> None:
 def existing_tables(db: Database, region: str, tier: Tier) -> frozenset[str]:
     rows = db.rows("SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?", (keyspace(region, tier),))
     return frozenset(name for (name,) in rows)
+
+
+def drift(db: Database, region: str, tier: Tier, week: int) -> list[str]:
+    """A sentence for each column of the week's tables that is not as it is declared: added, missing, of another type.
+    The tables are there."""
+    query = "SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?"
+    found = []
+    for table in WEEK_TABLES:
+        name = f"{keyspace(region, tier)}.{table.name}{week}"
+        columns: dict[str, str] = dict(db.rows(query, (keyspace(region, tier), f"{table.name}{week}")))
+        found += [f"table {name} {how}" for how in drifted(table, columns)]
+    return found
+
+
+def drifted(table: Table, columns: Mapping[str, str]) -> list[str]:
+    """`columns` are those of the database, by name, with their types."""
+    declared = {column.name: column.cql for column in table.columns}
+    added = [f"has a column {name} that is not declared" for name in sorted(columns.keys() - declared.keys())]
+    missing = [f"lacks the column {name}" for name in sorted(declared.keys() - columns.keys())]
+    other = [
+        f"has {name} as {columns[name]}, not {kind}"
+        for name, kind in declared.items()
+        if name in columns and columns[name] != kind
+    ]
+    return missing + other + added
 
 
 def table_names(week: int) -> list[str]:

@@ -151,11 +151,12 @@ class Checker:
         return rows
 
     def units(self) -> list[tuple[int, int, str, int]]:
-        """(week, slice, the tier that alone holds its truth, N)."""
+        """(week, slice, the tier that alone holds its truth, N). That of a frozen unit which is being thawed is its
+        frozen generations and what supplement cold may have of it."""
         columns = "week, slice, source, sink, state, shards"
         rows = self._ask(f"SELECT {columns} FROM {self.place.region}_meta.moves")
-        moved = ("switched", "dropped")
-        return sorted((week, slice_, b if state in moved else a, n) for week, slice_, a, b, state, n in rows)
+        moved, of = ("switched", "dropped"), {"frozen": "cold"}
+        return sorted((week, slice_, b if state in moved else of.get(a, a), n) for week, slice_, a, b, state, n in rows)
 
     def frozen_generations(self) -> dict[tuple[int, int], int]:
         """(week, slice) → how many generations of its frozen objects hold its truth."""
@@ -240,9 +241,9 @@ class Checker:
                 add(rows, row_key, cells)
 
     def frozen(self) -> list[tuple[Any, ...]]:
-        """(week, slice, generation, shard, N, object, bytes, SHA-256)."""
+        """(week, slice, generation, shard, N, object, bytes, SHA-256), without what was retired."""
         columns = "week, slice, generation, shard, shards, path, bytes, sha256"
-        return self._ask(f"SELECT {columns} FROM {self.place.region}_meta.frozen")
+        return [row for row in self._ask(f"SELECT {columns} FROM {self.place.region}_meta.frozen") if row[5]]
 
     def opener(self, key: str) -> Opener:
         space = f"{self.place.region}_vault"

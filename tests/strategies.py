@@ -9,7 +9,7 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 from core import ids, weeks
-from core.moves import MOVES, State, Unit
+from core.moves import MOVES, THAWS, State, Unit
 from core.overlay import Reaction, Row, canonical
 from core.topics import Record
 from schemas.events import Event, MessageDeleted, MessageEdited, MessageSent, ReactionSet
@@ -161,7 +161,7 @@ units = st.builds(
     region=st.just("us"),
     week=week_numbers,
     slice=st.just(0),
-    move=st.sampled_from(MOVES),
+    move=st.sampled_from((*MOVES, *THAWS)),
     state=st.sampled_from(State),
     epoch=st.integers(0, 9),
     revision=st.integers(0, 9),
@@ -170,4 +170,5 @@ units = st.builds(
     settled=st.booleans(),
     switched_at=st.none() | instants,
     generation=st.integers(0, 2),
+    hold_until=st.none() | instants,
 )

@@ -73,7 +73,22 @@ def as_runs(sinks: Sinks, loads: Sequence[Load]) -> list[str]:
         if sinks.ledger.unit(*load.unit) is None:
             sinks.ledger.create(born_cold(sinks.ledger.region, *load.unit))
     sinks.write(_known_beside(sinks.ledger.region, new, sinks.joined))
-    return [name or _as_run(sinks, load) for load, name in zip(loads, known, strict=True)]
+    names = [name or _as_run(sinks, load) for load, name in zip(loads, known, strict=True)]
+    for load, name in zip(loads, names, strict=True):
+        _follow(sinks, load, name)
+    return names
+
+
+def _follow(sinks: Sinks, load: Load, name: str) -> None:
+    """Where a thaw has switched the unit up before the run was registered, no fold comes for it: it goes through the
+    log, too. What is registered before the switch the thaw takes in by itself."""
+    unit = sinks.ledger.unit(*load.unit)
+    if unit is None or not unit.tier.is_cql:
+        return
+    for run in sinks.ledger.runs(*load.unit):
+        if run.name == name and not run.folded:
+            as_events(sinks, [load])
+            sinks.ledger.fold_run(run)
 
 
 def _as_run(sinks: Sinks, load: Load) -> str:

@@ -8,7 +8,7 @@ import typer
 from rich.console import RenderableType
 
 from core import weeks as weeks_
-from core.errors import FirnError
+from core.errors import FirnError, RefusedError
 from core.moves import State
 from ops import report
 from ops.commands.job import run_job
@@ -166,18 +166,66 @@ def weeks(now: Now = None, region: Regions = None, json_: Json = False) -> None:
     _show(json_, made, f"{report.plural(made['tables'], 'week table')} made")
 
 
-@command(tiers_app, "move", "move", "move --now 2026-03-02T00:00:00Z --region us --week 2026-W05")
-def move(now: Now = None, region: Regions = None, week: Weeks = None, json_: Json = False) -> None:
+@command(
+    tiers_app,
+    "move",
+    "move",
+    "move --now 2026-03-02T00:00:00Z --region us --week 2026-W05",
+    "move --region us --week 2026-W05 --from copied --reason 'OPS-4711: the copy was made by a broken build'",
+    "move --region us --week 2026-W05 --from copied --reason 'OPS-4711: the copy was made by a broken build' --apply",
+)
+def move(
+    now: Now = None,
+    region: Regions = None,
+    week: Weeks = None,
+    found_in: Annotated[
+        State | None, typer.Option("--from", help="Override: the state in which you see the stuck unit.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Override: why, in words that name nobody.")] = None,
+    slice_: Annotated[int | None, typer.Option("--slice", help="Override: of a week with several slices.")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Override: do it; without it only say what.")] = False,
+    json_: Json = False,
+) -> None:
     """Move every due unit one tier down.
 
     Each is copied, read back and switched; the source stays until `firn drop`.
     Safe to repeat and to interrupt: the next run goes on where this one ended.
+
+    With --from it moves nothing, and takes one stuck unit back instead: copied and verified to sealed, under a new
+    epoch, sealed to open, and a thaw to where it came from. The mover then proves all of it again. It is refused when
+    the unit is in another state by now, held by a process, or switched. A dry run unless --apply; see `firn audit`.
     """
+    if found_in is not None:
+        _override(now, region, week, found_in, reason, slice_, apply, json_)
+        return
+    if reason is not None or slice_ is not None or apply:
+        raise RefusedError("--reason, --slice and --apply belong to an override", "name the state that you saw: --from")
     done = run_job("move", "moving", json_, now, region, week)
     held = sum(one["held_elsewhere"] for one in done["regions"].values())
     lines = [f"{name}: {unit}" for name, one in done["regions"].items() for unit in one["moved"]]
     tail = [f"{report.plural(held, 'unit')} held by another mover"] if held else []
     _show(json_, done, *lines, f"{report.plural(done['moved'], 'unit')} moved", *tail)
+
+
+def _override(
+    now: datetime | None,
+    region: list[str] | None,
+    week: list[int] | None,
+    found_in: State,
+    reason: str | None,
+    slice_: int | None,
+    apply: bool,
+    json_: bool,
+) -> None:
+    if len(region or ()) != 1 or len(week or ()) != 1 or reason is None:
+        raise RefusedError("an override is of one unit", "give one --region, one --week, and a --reason")
+    more = ["--from", found_in.value, "--reason", reason, *(["--apply"] if apply else [])]
+    more += ["--slice", str(slice_)] if slice_ is not None else []
+    done = run_job("override", "taking a unit back", json_, now, region, week, more)
+    where = f"{done['from']['state']} ({done['from']['move']}) to {done['to']['state']} ({done['to']['move']})"
+    verb = "taken back" if apply else "would be taken back"
+    hint = [] if apply else ["to do it: the same command with --apply"]
+    _show(json_, done, f"{done['unit']}: {verb} from {where}", *hint)
 
 
 @command(tiers_app, "drop", "drop", "drop --now 2026-03-02T00:00:00Z --week 2026-W05", "drop --apply")

@@ -11,7 +11,7 @@ import pytest
 
 from core.digest import Digest
 from core.errors import BlockedError, OutcomeUnknownError
-from core.ledger import FrozenFile, Lease, Part, Pointer, Run, TableState, Verdict, WeekTable
+from core.ledger import Audited, FrozenFile, Lease, Part, Pointer, Run, TableState, Verdict, WeekTable
 from core.moves import HOT_WARM, WARM_COLD, State, Unit
 from core.settings import Settings
 from core.tiers import Tier
@@ -100,7 +100,7 @@ def test_many_beginnings_agree(ledger: Ledger) -> None:
 
 
 def test_a_unit_comes_back_as_it_was_made(ledger: Ledger, week: int) -> None:
-    unit = Unit(ledger.region, week, 3, WARM_COLD, State.SWITCHED, 7, 9, 16, 5, 2, True, NOW, NOW + MINUTE, 2)
+    unit = Unit(ledger.region, week, 3, WARM_COLD, State.SWITCHED, 7, 9, 16, 5, 2, True, NOW, NOW + MINUTE, 2, NOW)
     assert ledger.unit(week, 3) is None
     assert ledger.create(unit)
     assert ledger.unit(week, 3) == unit
@@ -500,6 +500,36 @@ def test_frozen_objects_come_by_generation_and_shard(ledger: Ledger, week: int) 
     wanted = [frozen(week, 1, generation, shard) for generation in (0, 1) for shard in (0, 1)]
     assert [ledger.put_frozen(file) for file in reversed(wanted)] == [True] * 4
     assert ledger.frozen(week, 0) == wanted
+
+
+def test_a_frozen_object_is_retired_only_as_the_one_that_was_seen(ledger: Ledger, week: int) -> None:
+    first, second = frozen(week, 4), frozen(week, 4, shard=1)
+    assert ledger.put_frozen(first)
+    assert ledger.put_frozen(second)
+    assert ledger.retire_frozen(first)
+    assert ledger.retire_frozen(first), "the same again is done already"
+    assert ledger.frozen(week, 0) == [second]
+    assert not ledger.put_frozen(frozen(week, 3)), "an older epoch does not bring it back"
+    newer = frozen(week, 5)
+    assert ledger.put_frozen(newer)
+    assert ledger.retire_frozen(first)
+    assert ledger.frozen(week, 0) == [newer, second]
+
+
+def audited(week: int, name: str, at: datetime = NOW) -> Audited:
+    return Audited(name, at, "override", week, 0, "hot → warm", "copied", "sealed", 4, 9, "a reason")
+
+
+def test_what_was_done_by_hand_is_noted_before_and_confirmed_after(ledger: Ledger, week: int) -> None:
+    first, later = audited(week, "a"), audited(week, "b", NOW + timedelta(microseconds=61_234))
+    assert ledger.note(first)
+    assert ledger.note(first), "the same again is done already"
+    assert not ledger.note(replace(first, reason="another"))
+    assert ledger.note(later)
+    assert ledger.confirm(first)
+    assert not ledger.confirm(audited(week, "c"))
+    kept = replace(later, at=NOW + timedelta(milliseconds=61))
+    assert [one for one in ledger.audit() if one.week == week] == [kept, replace(first, applied=True)]
 
 
 def test_the_last_verdict_stands(ledger: Ledger, week: int) -> None:

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from core import ids, imports, ring, rows, weeks
 from core.digest import of_rows
 from core.errors import BlockedError, DamagedError, RefusedError
-from core.moves import Unit, born_cold
+from core.ledger import Run
+from core.moves import COLD_WARM, State, Unit, born_cold
 from core.overlay import Row, merge_all, row_of
 from core.settings import Objects as ObjectSettings
 from core.settings import Settings
@@ -449,6 +450,25 @@ def test_weeks_that_the_ledger_has_in_hot_or_warm_go_through_kafka_and_are_the_s
         assert second["placed"] == {"kafka": 23, "runs": 0}
         assert by_log.statements == []
         assert by_run.rows() == by_log.rows()
+
+
+def test_a_run_for_a_week_that_was_thawed_meanwhile_goes_through_the_log_too(here: Shore) -> None:
+    """The unit lies in cold when the import looks, and in warm when the run is registered: no fold would come."""
+    week = weeks.of_instant(OLD)
+    here.ledger.create(replace(born_cold("us", week, 0), shards=1))
+    add_run = here.ledger.add_run
+
+    def thawed_before(run: Run) -> bool:
+        known = here.ledger.unit(week, 0)
+        assert known
+        here.ledger.change(known, replace(known, move=COLD_WARM, state=State.SWITCHED, revision=known.revision + 1))
+        return add_run(run)
+
+    here.ledger.add_run = thawed_before  # type: ignore[method-assign]
+    done = here.run([ndjson(here.folder / "x", [record(0)])])
+    assert done["placed"] == {"kafka": 0, "runs": 1}
+    assert len(here.events) == 1
+    assert all(run.folded for run in here.ledger.runs(week, 0))
 
 
 def test_a_week_that_nobody_made_tables_for_is_refused_and_goes_on_later(here: Shore) -> None:
