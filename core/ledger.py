@@ -108,9 +108,13 @@ class Verdict:
     judged_at: datetime
 
 
+THAW, HOLD, OVERRIDE = "thaw", "hold", "override"
+
+
 @dataclass(frozen=True)
 class Audited:
-    """What an operator did to one unit by hand, and why; who it was is not kept. `found_in` and `became` are states.
+    """What an operator did to one unit by hand, who it was, and why. `found_in` and `became` are states; `actor` and
+    `reason` stand here alone, never in a log or a metric.
 
     It is written before it is done: one that is not `applied` was asked for, and may have been done all the same when
     the process died just then; `revision` is that of the unit before it.
@@ -126,6 +130,7 @@ class Audited:
     became: str
     epoch: int
     revision: int
+    actor: str
     reason: str
     applied: bool = False
 
@@ -147,9 +152,17 @@ class WeekTable:
     state: TableState
 
 
-def audited(name: str, at: datetime, action: str, before: Unit, after: Unit, reason: str) -> Audited:
+@dataclass(frozen=True)
+class Account:
+    """Who answers for a piece of handwork, and why it is done."""
+
+    actor: str
+    reason: str
+
+
+def audited(name: str, at: datetime, action: str, before: Unit, after: Unit, account: Account) -> Audited:
     place, states = (before.week, before.slice, str(after.move)), (before.state, after.state)
-    return Audited(name, at, action, *place, *states, after.epoch, before.revision, reason)
+    return Audited(name, at, action, *place, *states, after.epoch, before.revision, account.actor, account.reason)
 
 
 def lease_name(unit: Unit) -> str:

@@ -16,6 +16,7 @@ from core.errors import RefusedError
 from core.moves import State, Unit, seal_reroutes
 
 REASON_CHARACTERS = 200
+ACTOR_CHARACTERS = 64
 # An audit line is kept for good and shown to many: what looks like a person's mark does not get in.
 _PERSONAL = re.compile(r"@|\d{9}|[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}")
 
@@ -73,6 +74,14 @@ def checked_reason(text: str) -> str:
             "say it without: the audit is kept for good and shown to many",
         )
     return reason
+
+
+def checked_actor(text: str) -> str:
+    """RefusedError for one that says nothing, is no single line or is long."""
+    actor = text.strip()
+    if not actor or len(actor) > ACTOR_CHARACTERS or not actor.isprintable():
+        raise RefusedError(f"who does it is one line of 1 to {ACTOR_CHARACTERS} characters", "name it: --by NAME")
+    return actor
 
 
 def _refused(unit: Unit) -> RefusedError:

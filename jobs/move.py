@@ -104,7 +104,7 @@ def _require_free(run: Attempt, unit: Unit) -> None:
     if moves.is_held(unit, run.now):
         raise RefusedError(
             f"{unit.name} was thawed and is held in {unit.tier} until {unit.hold_until:%Y-%m-%dT%H:%MZ}",
-            f"wait, or end the hold: ./firn thaw {week} --to {unit.tier} --days 0 --apply",
+            f"wait, or end the hold: ./firn thaw {week} --to {unit.tier} --days 0 --reason … --apply",
         )
 
 

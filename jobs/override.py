@@ -14,9 +14,9 @@ from uuid import uuid4
 
 from core import settings, weeks
 from core.errors import BlockedError, RefusedError
-from core.ledger import Lease, audited, lease_name
+from core.ledger import OVERRIDE, Account, Lease, audited, lease_name
 from core.moves import State, Unit
-from core.overrides import checked_reason, overridden, reroutes_back
+from core.overrides import checked_actor, checked_reason, overridden, reroutes_back
 from jobs import shell
 from jobs.handwork import noted
 from lakehouse.publish import cold_files, repair_pointers, table_lease
@@ -31,7 +31,7 @@ class Order:
     week: int
     slice: int | None
     found_in: State
-    reason: str
+    account: Account
     apply: bool
 
 
@@ -39,14 +39,14 @@ def run(
     config: settings.Settings, now: datetime, regions: Sequence[str], order: Order, say: shell.Say
 ) -> dict[str, Any]:
     """Returns what became of the unit, or would."""
-    reason = checked_reason(order.reason)
+    account = Account(checked_actor(order.account.actor), checked_reason(order.account.reason))
     if len(regions) != 1:
         raise RefusedError("an override is of one unit", "name its region: --region R")
     with opened(config, regions[0], now) as site:
         unit = named(site, order)
         back = overridden(unit, order.found_in, unit.epoch + 1, bool(_supplement(site, unit)))
         if order.apply:
-            back = applied(site, unit, order, reason, now)
+            back = applied(site, unit, order, account, now)
     verb = "taken back" if order.apply else "would be taken back"
     say(f"{unit.name}: {verb} from {unit.state} ({unit.move}) to {back.state} ({back.move})")
     return {
@@ -71,12 +71,12 @@ def named(site: Site, order: Order) -> Unit:
     return found[0]
 
 
-def applied(site: Site, seen: Unit, order: Order, reason: str, now: datetime) -> Unit:
+def applied(site: Site, seen: Unit, order: Order, account: Account, now: datetime) -> Unit:
     with keeping(site.ledger, uuid4().hex, site.config.clocks.lease_seconds) as keeper:
         lease = _taken(site, keeper, seen)
         unit = site.ledger.unit(seen.week, seen.slice) or seen
         back = overridden(unit, order.found_in, lease.epoch, _has_supplement(site, keeper, unit))
-        with noted(site.ledger, audited(uuid4().hex, now, "override", unit, back, reason)):
+        with noted(site.ledger, audited(uuid4().hex, now, OVERRIDE, unit, back, account)):
             keeper.check(lease.name)
             if not site.ledger.change(unit, back):
                 raise BlockedError(f"unit {unit.name} was changed by another process", "look again, then decide")
@@ -117,6 +117,7 @@ def parser() -> argparse.ArgumentParser:
         "--from", required=True, dest="found_in", type=State, choices=list(State), help="the state that you saw it in"
     )
     made.add_argument("--reason", required=True, metavar="TEXT", help="why, in a few words that name nobody")
+    made.add_argument("--by", required=True, metavar="NAME", help="who does it, for the audit")
     made.add_argument("--apply", action="store_true", help="do it; without it only say what would be done")
     return made
 
@@ -126,7 +127,7 @@ def main(argv: list[str]) -> int:
 
     def work() -> dict[str, Any]:
         config = settings.load()
-        order = Order(args.week, args.slice, args.found_in, args.reason, args.apply)
+        order = Order(args.week, args.slice, args.found_in, Account(args.by, args.reason), args.apply)
         return run(config, args.now, shell.regions(config, args.region), order, shell.say)
 
     return shell.finish(work)

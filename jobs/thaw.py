@@ -17,9 +17,9 @@ from pyspark.sql import SparkSession
 
 from core import moves, settings, weeks
 from core.errors import BlockedError, RefusedError
-from core.ledger import audited
+from core.ledger import HOLD, THAW, Account, audited
 from core.moves import State, Unit
-from core.overrides import checked_reason
+from core.overrides import checked_actor, checked_reason
 from core.tiers import Tier
 from jobs import attempt, move, shell
 from jobs.attempt import Attempt, each_region
@@ -36,7 +36,7 @@ class Order:
     week: int
     to: Tier | None
     days: int | None
-    reason: str
+    account: Account
     apply: bool
 
 
@@ -59,7 +59,9 @@ def run(
     say: shell.Say,
 ) -> dict[str, Any]:
     """Returns what was thawed, or would be, per region that knows the week."""
-    order = replace(order, reason=checked_reason(order.reason) if order.reason else "")
+    by, why = order.account.actor, order.account.reason
+    if order.apply:
+        order = replace(order, account=Account(checked_actor(by), checked_reason(why)))
     report = each_region(spark, config, now, regions, say, lambda ours: thaw_region(ours, order))
     known = {region: told for region, told in report.items() if told}
     if not known:
@@ -167,7 +169,7 @@ def begin(run: Attempt, unit: Unit, to: Tier, order: Order, hold_until: datetime
     if not unit.tier.is_cql:
         with holding(run.keeper, table_lease(unit), run.site.config.clocks.gate_seconds):
             repair_pointers(run.site, [unit])
-    with noted(run.site.ledger, audited(f"{run.name}-{unit.slice}", run.now, "thaw", unit, begun, order.reason)):
+    with noted(run.site.ledger, audited(f"{run.name}-{unit.slice}", run.now, THAW, unit, begun, order.account)):
         return run.change(unit, begun)
 
 
@@ -177,7 +179,7 @@ def hold(run: Attempt, plan: Plan, order: Order, hold_until: datetime) -> None:
     units, _ = run.take(at_rest, lambda unit: unit.state in (State.OPEN, State.DROPPED))
     for unit in units:
         held = unit.changed(hold_until=hold_until)
-        entry = audited(f"{run.name}-{unit.slice}", run.now, "hold", unit, held, order.reason)
+        entry = audited(f"{run.name}-{unit.slice}", run.now, HOLD, unit, held, order.account)
         with noted(run.site.ledger, entry):
             run.change(unit, held)
 
@@ -192,7 +194,8 @@ def parser() -> Any:
         help="the tier to bring it to; one above that of its coldest unit if left out",
     )
     made.add_argument("--days", type=int, metavar="N", help="how long it is held there; tiers.hold_days if left out")
-    made.add_argument("--reason", default="", metavar="TEXT", help="why, for the audit, in words that name nobody")
+    made.add_argument("--reason", default="", metavar="TEXT", help="why, for the audit; --apply needs it")
+    made.add_argument("--by", default="", metavar="NAME", help="who does it, for the audit; --apply needs it")
     made.add_argument("--apply", action="store_true", help="thaw; without it only say what would be thawed")
     return made
 
@@ -207,7 +210,7 @@ def main(argv: list[str]) -> int:
             config,
             args.now,
             regions,
-            Order(args.week, args.to, args.days, args.reason, args.apply),
+            Order(args.week, args.to, args.days, Account(args.by, args.reason), args.apply),
             shell.say,
         ),
     )

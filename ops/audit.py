@@ -32,4 +32,4 @@ def as_data(line: Line) -> dict[str, Any]:
 def in_cells(line: Line) -> tuple[str, ...]:
     one = line.entry
     place = (weeks.label(one.week), str(one.slice), one.move, one.found_in, one.became)
-    return report.instant(one.at), line.region, one.action, *place, "yes" if one.applied else "?", one.reason
+    return report.instant(one.at), line.region, one.action, *place, "yes" if one.applied else "?", one.actor, one.reason

@@ -27,6 +27,7 @@ from ops.commands.project import project_app
 from ops.commands.stack import airflow_app, settings_app, stack_app
 from ops.commands.thaw import thaw_app
 from ops.commands.tiers import tiers_app
+from ops.commands.watch import watch_app
 from serving import logs
 
 SUMMARY = """firn keeps a chat system's messages: hot, warm, cold, frozen, and nothing is lost.
@@ -54,6 +55,7 @@ for commands in (
     lake_app,
     frozen_app,
     thaw_app,
+    watch_app,
     messages_app,
     settings_app,
     project_app,

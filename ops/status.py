@@ -1,14 +1,16 @@
 """Where every unit is, what lies in a tier although it is due for the next one, and how far the consumer has read."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from core import moves, settings, tiers, weeks
+from core import alarms, moves, settings, tiers, weeks
+from core.alarms import Stuck
 from core.errors import BlockedError, FirnError
 from core.gate import PartitionState, blocking
+from core.ledger import THAW
 from core.moves import MOVES, Move, State, Unit
 from core.tiers import Tier
 from core.topics import dead_letter_topic
@@ -42,7 +44,8 @@ class Log:
 
 @dataclass(frozen=True)
 class Region:
-    """`log` is the fault where Kafka did not answer."""
+    """`log` is the fault where Kafka did not answer. `asked`: when thaws that are not sealed yet were asked for, by the
+    key of their unit."""
 
     name: str
     now: datetime
@@ -50,6 +53,8 @@ class Region:
     policy: settings.Tiers
     weights: tuple[Weight, ...]
     log: Log | FirnError
+    alarms: settings.Alarms = field(default_factory=settings.Alarms)
+    asked: Mapping[tuple[str, int, int], datetime] = field(default_factory=dict)
 
 
 def gather(config: settings.Settings, now: datetime, regions: Sequence[str], at: At) -> dict[str, Region | FirnError]:
@@ -71,7 +76,18 @@ def _region(site: Site, now: datetime, at: At) -> Region:
     for done, unit in enumerate(units, 1):
         weights.append(Weight(unit, holdings.weigh(site, unit)))
         at(done, len(units))
-    return Region(site.region, now, route, site.config.tiers, tuple(weights), _log(site, route))
+    config = site.config
+    return Region(
+        site.region, now, route, config.tiers, tuple(weights), _log(site, route), config.alarms, _asked(site, units)
+    )
+
+
+def _asked(site: Site, units: Sequence[Unit]) -> dict[tuple[str, int, int], datetime]:
+    """By the audit, which is read only where such a thaw is."""
+    open_ = {(unit.week, unit.slice): unit.key for unit in units if unit.state is State.OPEN and unit.move.is_thaw}
+    entries = site.ledger.audit() if open_ else []
+    begun = sorted((one for one in entries if one.action == THAW), key=lambda one: one.at)
+    return {open_[one.week, one.slice]: one.at for one in begun if (one.week, one.slice) in open_}
 
 
 def _log(site: Site, route: int) -> Log | FirnError:
@@ -117,6 +133,17 @@ def lags(region: Region) -> list[Lag]:
     return found
 
 
+def stuck_units(region: Region) -> list[Stuck]:
+    """Those that have waited longest first."""
+    asked = [(weight.unit, region.asked.get(weight.unit.key)) for weight in region.weights]
+    found = [alarms.stuck(unit, at, region.now, region.policy, region.alarms) for unit, at in asked]
+    return sorted((one for one in found if one), key=lambda one: one.since)
+
+
+def is_thawing(unit: Unit) -> bool:
+    return unit.move.is_thaw and unit.state is not State.DROPPED
+
+
 def counts(region: Region) -> dict[Tier, Counter[State]]:
     """Units per state as the ledger has it, by the tier where their truth lies."""
     found: dict[Tier, Counter[State]] = {tier: Counter() for tier in Tier}
@@ -133,6 +160,7 @@ def as_data(region: Region | FirnError) -> dict[str, Any]:
         "route": region.route,
         "states": {tier: dict(states) for tier, states in counts(region).items()},
         "lag": {lag.move.source: _lag_as_data(lag, region.now) for lag in lags(region)},
+        "stuck": [_stuck_as_data(one, region.now) for one in stuck_units(region)],
         "log": _log_as_data(region.log),
         "units": [_unit_as_data(weight, region) for weight in region.weights],
         "weeks": [holdings.as_data(one) for one in holdings.by_week(region.weights)],
@@ -148,6 +176,12 @@ def _lag_as_data(lag: Lag, now: datetime) -> dict[str, Any]:
         "due_since": lag.since,
         "late_seconds": max(0, late_seconds),
     }
+
+
+def _stuck_as_data(one: Stuck, now: datetime) -> dict[str, Any]:
+    unit = one.unit
+    place = {"week": weeks.label(unit.week), "slice": unit.slice, "move": str(unit.move), "state": unit.state}
+    return {**place, "since": one.since, "waited_seconds": int((now - one.since).total_seconds())}
 
 
 def _log_as_data(log: Log | FirnError) -> dict[str, Any]:

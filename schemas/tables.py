@@ -235,7 +235,7 @@ AUDIT = Table(
     (
         _REGION,
         *_plain(at="timestamp", id="text", action="text", week="int", slice="int", move="text", found_in="text"),
-        *_plain(became="text", epoch="bigint", revision="bigint", reason="text", applied="boolean"),
+        *_plain(became="text", epoch="bigint", revision="bigint", actor="text", reason="text", applied="boolean"),
     ),
 )
 # Made by the first migration itself.

@@ -337,7 +337,7 @@ class CqlLedger:
 
     def note(self, entry: Audited) -> bool:
         """False when an entry of that id and time says something else."""
-        query = f"INSERT INTO {{meta}}.audit (region, {ledger_rows.AUDIT}) VALUES ({_marks(13)}) IF NOT EXISTS"
+        query = f"INSERT INTO {{meta}}.audit (region, {ledger_rows.AUDIT}) VALUES ({_marks(14)}) IF NOT EXISTS"
         kept = replace(entry, at=in_milliseconds(entry.at))
         return self._settled(lambda: self._cas(query, self.region, *audited_facts(kept)), lambda: kept in self.audit())
 

@@ -23,7 +23,7 @@ RUN = "name, path, rows, bytes, sha256, digest, folded"
 FROZEN = "generation, shard, epoch, shards, path, rows, bytes, sha256, digest, storage_class, frozen_at"
 VERDICT = "files, suite, passed, failed, judged_at"
 TABLE = "week, tier, generation, state"
-AUDIT = "id, at, action, week, slice, move, found_in, became, epoch, revision, reason, applied"
+AUDIT = "id, at, action, week, slice, move, found_in, became, epoch, revision, actor, reason, applied"
 
 
 def unit_of(region: str, row: Row) -> Unit:
@@ -74,15 +74,16 @@ def table_of(region: str, row: Row) -> WeekTable:
 
 
 def audited_of(row: Row) -> Audited:
-    name, at, action, week, slice_, move, found_in, became, epoch, revision, reason, applied = row
+    name, at, action, week, slice_, move, found_in, became, epoch, revision, actor, reason, applied = row
     place = (name, utc(at) or NEVER, action, week, slice_, move)
-    return Audited(*place, found_in, became, epoch, revision, reason, bool(applied))
+    return Audited(*place, found_in, became, epoch, revision, actor, reason, bool(applied))
 
 
 def audited_facts(entry: Audited) -> Row:
     """The values of AUDIT."""
     place = (entry.id, entry.at, entry.action, entry.week, entry.slice, entry.move)
-    return *place, entry.found_in, entry.became, entry.epoch, entry.revision, entry.reason, entry.applied
+    facts = (entry.found_in, entry.became, entry.epoch, entry.revision)
+    return *place, *facts, entry.actor, entry.reason, entry.applied
 
 
 def utc(value: datetime | None) -> datetime | None:

@@ -1,6 +1,7 @@
 """What every command shares: its examples, its options, the settings and the clock."""
 
 import argparse
+import getpass
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -80,6 +81,13 @@ Weeks = Annotated[
         "--week", parser=week, metavar="W", help="Only this week, e.g. 2026-W08; again for more. Default: all due."
     ),
 ]
+
+
+By = Annotated[str | None, typer.Option("--by", help="Who does it, for the audit. Default: your login.")]
+
+
+def actor(by: str | None) -> str:
+    return by or getpass.getuser()
 
 
 def moment(now: datetime | None) -> datetime:

@@ -10,7 +10,7 @@ from core import weeks as weeks_
 from core.tiers import Tier
 from ops import report
 from ops.commands.job import run_job
-from ops.commands.options import Json, Now, Regions, command, load, week
+from ops.commands.options import By, Json, Now, Regions, actor, command, load, week
 
 LINES_SHOWN = 40
 thaw_app = typer.Typer(rich_markup_mode=None)
@@ -21,7 +21,7 @@ thaw_app = typer.Typer(rich_markup_mode=None)
     "thaw",
     "thaw 2024-W08",
     "thaw 2024-W08 --region us --days 14 --reason 'OPS-4711: an audit reads it all' --apply",
-    "thaw 2024-W08 --to cold --days 0 --apply",
+    "thaw 2024-W08 --to cold --days 0 --reason 'read by now' --apply",
 )
 def thaw(
     wanted: Annotated[int, typer.Argument(parser=week, metavar="WEEK", help="The week, e.g. 2024-W08.")],
@@ -31,7 +31,8 @@ def thaw(
     days: Annotated[
         int | None, typer.Option(min=0, help="How long it is held there. Default: tiers.hold_days (firn.toml).")
     ] = None,
-    reason: Annotated[str, typer.Option(help="Why, for the audit, in words that name nobody.")] = "",
+    reason: Annotated[str, typer.Option(help="Why, for the audit; --apply needs it. It must name nobody.")] = "",
+    by: By = None,
     apply: Annotated[bool, typer.Option("--apply", help="Thaw; without it only say what would be.")] = False,
     now: Now = None,
     region: Regions = None,
@@ -46,7 +47,7 @@ def thaw(
     more = [
         word for name, value in (("--to", to), ("--days", days)) if value is not None for word in (name, str(value))
     ]
-    more += ["--reason", reason] if reason else []
+    more += ["--by", actor(by), *(["--reason", reason] if reason else [])]
     more += ["--apply"] if apply else []
     done = run_job("thaw", f"thawing {weeks_.label(wanted)}", json_, now, region, [wanted], more)
     lines = [line for name, one in done["regions"].items() for line in _lines(name, one, apply)]
@@ -81,7 +82,7 @@ def audit(
     config, regions = load(region)
     found = gather(config, regions)
     lines = found if every else found[:LINES_SHOWN]
-    headings = ("at", "region", "what", "week", ">slice", "move", "from", "to", "done", "reason")
+    headings = ("at", "region", "what", "week", ">slice", "move", "from", "to", "done", "by", "reason")
     table = report.table(headings, [in_cells(one) for one in lines])
     more = [f"{len(found) - len(lines):,} older lines: ./firn audit --all"] if len(found) > len(lines) else []
     shown = [table, *more] if found else ["nothing was done by hand yet"]

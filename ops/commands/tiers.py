@@ -12,14 +12,16 @@ from core.errors import FirnError, RefusedError
 from core.moves import State
 from ops import report
 from ops.commands.job import run_job
-from ops.commands.options import Json, Now, Regions, Weeks, command, instant, load, moment
+from ops.commands.options import By, Json, Now, Regions, Weeks, actor, command, instant, load, moment
 
 if TYPE_CHECKING:
+    from core.alarms import Stuck
     from ops import plan as plan_
     from ops import status as status_
 
 WEEKS_SHOWN = 40
 SHUT_SHOWN = 3
+STUCK_SHOWN = 10
 tiers_app = typer.Typer(rich_markup_mode=None)
 
 
@@ -32,7 +34,8 @@ def status(
 ) -> None:
     """Show where the weeks are and what lags.
 
-    Units per state, messages and bytes that are due for the next tier, the consumer's place in the log, dead letters.
+    Units per state, messages and bytes that are due for the next tier, stuck units, the consumer's place in the log,
+    dead letters.
 
     Figures with ~ are estimates from a sample: what was not moved yet is not counted row by row.
     Exit code 3 when a region could not be looked at.
@@ -65,6 +68,10 @@ def _status_lines(name: str, one: "status_.Region | FirnError", every: bool) -> 
     yield ""
     yield _lag_table(status.lags(one), one.now)
     yield ""
+    if stuck := status.stuck_units(one):
+        yield from (_stuck_line(it, one.now) for it in stuck[:STUCK_SHOWN])
+        yield from (f"STUCK  and {len(stuck) - STUCK_SHOWN} more" for _ in stuck[STUCK_SHOWN : STUCK_SHOWN + 1])
+        yield ""
     held = holdings.by_week(one.weights)
     yield holdings.as_table(held if every else held[-WEEKS_SHOWN:])
     if len(held) > WEEKS_SHOWN and not every:
@@ -89,6 +96,12 @@ def _lag_table(lags: "Sequence[status_.Lag]", now: datetime) -> RenderableType:
         since = f"{report.instant(lag.since)}, {report.span(now - lag.since)} ago" if lag.since else ""
         rows.append((str(lag.move), f"{lag.units:,}", messages, size, since))
     return report.table(("lag", ">units", ">messages", ">bytes", "oldest fell due"), rows)
+
+
+def _stuck_line(one: "Stuck", now: datetime) -> str:
+    unit = one.unit
+    waited = f"{unit.state} ({unit.move}) since {report.instant(one.since)}, {report.span(now - one.since)}"
+    return f"STUCK  {unit.name}: {waited}; see the run-book, A unit is stuck"
 
 
 def _log_lines(log: "status_.Log | FirnError") -> Iterator[str]:
@@ -184,6 +197,7 @@ def move(
     reason: Annotated[str | None, typer.Option(help="Override: why, in words that name nobody.")] = None,
     slice_: Annotated[int | None, typer.Option("--slice", help="Override: of a week with several slices.")] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Override: do it; without it only say what.")] = False,
+    by: By = None,
     json_: Json = False,
 ) -> None:
     """Move every due unit one tier down.
@@ -196,7 +210,7 @@ def move(
     the unit is in another state by now, held by a process, or switched. A dry run unless --apply; see `firn audit`.
     """
     if found_in is not None:
-        _override(now, region, week, found_in, reason, slice_, apply, json_)
+        _override(now, region, week, found_in, reason, slice_, apply, json_, actor(by))
         return
     if reason is not None or slice_ is not None or apply:
         raise RefusedError("--reason, --slice and --apply belong to an override", "name the state that you saw: --from")
@@ -216,10 +230,11 @@ def _override(
     slice_: int | None,
     apply: bool,
     json_: bool,
+    by: str,
 ) -> None:
     if len(region or ()) != 1 or len(week or ()) != 1 or reason is None:
         raise RefusedError("an override is of one unit", "give one --region, one --week, and a --reason")
-    more = ["--from", found_in.value, "--reason", reason, *(["--apply"] if apply else [])]
+    more = ["--from", found_in.value, "--by", by, "--reason", reason, *(["--apply"] if apply else [])]
     more += ["--slice", str(slice_)] if slice_ is not None else []
     done = run_job("override", "taking a unit back", json_, now, region, week, more)
     where = f"{done['from']['state']} ({done['from']['move']}) to {done['to']['state']} ({done['to']['move']})"

@@ -517,7 +517,7 @@ def test_a_frozen_object_is_retired_only_as_the_one_that_was_seen(ledger: Ledger
 
 
 def audited(week: int, name: str, at: datetime = NOW) -> Audited:
-    return Audited(name, at, "override", week, 0, "hot → warm", "copied", "sealed", 4, 9, "a reason")
+    return Audited(name, at, "override", week, 0, "hot → warm", "copied", "sealed", 4, 9, "someone", "a reason")
 
 
 def test_what_was_done_by_hand_is_noted_before_and_confirmed_after(ledger: Ledger, week: int) -> None:

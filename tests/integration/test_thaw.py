@@ -15,7 +15,7 @@ import pytest
 from core import ids, weeks
 from core.archive import Speed
 from core.errors import BlockedError, RefusedError
-from core.ledger import Run, TableState, Verdict, fingerprint
+from core.ledger import Account, Run, TableState, Verdict, fingerprint
 from core.moves import COLD_FROZEN, COLD_WARM, FROZEN_COLD, HOT_WARM, WARM_COLD, WARM_HOT, Move, State, Unit, is_due
 from core.overlay import Row, canonical, row_of
 from core.settings import Settings
@@ -93,7 +93,10 @@ class Way:
                 site.ledger.put_verdict(Verdict(WEEK, 0, fingerprint(files), "a suite", True, (), now))
 
     def thaw(self, now: datetime, **more: Any) -> dict[str, Any]:
-        order = thaw.Order(**{"week": WEEK, "to": None, "days": 3, "reason": "a test", "apply": True} | more)
+        order = thaw.Order(
+            **{"week": WEEK, "to": None, "days": 3, "account": Account("a test", "to see it come up"), "apply": True}
+            | more
+        )
         done = thaw.run(NO_SPARK, self.config, now, self.regions, order, quiet)
         return dict(done["regions"][self.client.region])
 
