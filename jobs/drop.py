@@ -24,6 +24,7 @@ from jobs import attempt, shell, withdrawal
 from jobs.attempt import Attempt, each_region
 from jobs.verdicts import why_not_judged
 from lakehouse import ends
+from lakehouse.guards import require_no_rule
 from lakehouse.publish import parts_of, require_pointers
 from lakehouse.session import Failure, succeeded
 from lakehouse.site import Site
@@ -63,6 +64,8 @@ def drop_region(run: Attempt, only: Sequence[int] | None, apply: bool) -> dict[s
     free = [week for week, why in reasons.items() if not why]
     free = prove(run, free)
     cold = {unit: withdrawal.why_not(run, unit) for unit in withdrawal.candidates(run, only)}
+    if any(not unit.move.sink.is_cql for unit in [*cold, *(unit for week in free for unit in _leaving(week))]):
+        require_no_rule(site)
     frozen = withdrawal.prove(run, [unit for unit, why in cold.items() if not why])
     if apply and (free or frozen):
         _wait_for_readers(site)

@@ -24,6 +24,7 @@ from core.moves import COLD_FROZEN, State, Unit
 from jobs import attempt, shell
 from jobs.attempt import Attempt, each_region
 from lakehouse.folds import Folded, Task, fold
+from lakehouse.guards import require_no_rule
 from lakehouse.publish import cold_files, live_files_of, publish_rewrite, repair_pointers, table_lease
 from lakehouse.session import succeeded
 from lakehouse.site import Site
@@ -97,6 +98,8 @@ def run(
 
 def fold_region(run: Attempt, only: Sequence[int] | None) -> dict[str, Any]:
     waiting, later = due_units(run, only)
+    if waiting:
+        require_no_rule(run.site)
     units, busy = run.take(waiting, lambda unit: moves.why_not_fold(unit) is None)
     plans = run.able(units, lambda unit: Plan(unit, unit.shards or _first_shards(run.site, unit)))
     plans = repaired(run, plans)

@@ -28,6 +28,7 @@ from jobs.attempt import Attempt, each_region, resting
 from jobs.freezing import require_sealing, why_not_freeze
 from jobs.thawing import late_runs, ready_tables, rows_of, why_not_begin
 from lakehouse import ends
+from lakehouse.guards import require_columns, require_no_rule
 from lakehouse.publish import (
     cold_files,
     parts_of,
@@ -135,9 +136,12 @@ def _sealed(run: Attempt, unit: Unit) -> Unit:
     """Nothing is sealed, or copied, while a table it needs is missing or not as it is declared."""
     if unit.state is State.OPEN and (why := why_not_begin(run.site, unit, run.now)):
         raise BlockedError(why, "then run the same command again; nothing was changed")
+    if unit.state is State.OPEN and not unit.move.sink.is_cql:
+        require_no_rule(run.site)
     if unit.state in (State.OPEN, State.SEALED):
         ready_tables(run.site, run.keeper, unit)
         require_tables(run.site, unit)
+        require_columns(run.site, unit)
     if unit.state is not State.OPEN:
         return unit
     require_sealing(run.site, unit)

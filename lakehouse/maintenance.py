@@ -182,7 +182,7 @@ def names_of(ledger: Ledger, tables: Tables, stored_now: datetime) -> Names:
     return Names(
         tables.slice,
         frozenset(unit.week for unit in units),
-        frozenset(named | live | manifests | _frozen_by(tables.frozen, manifests)),
+        frozenset(named | live | manifests | frozen_by(tables.frozen, manifests)),
         removed | replaced,
         frozenset(run.path for unit in units for run in ledger.runs(unit.week, unit.slice) if run.folded),
         frozenset(writer for unit in units for writer in _writers(ledger, unit, stored_now)),
@@ -215,7 +215,7 @@ def _in_table(table: TableRef, pointers: Iterable[Pointer]) -> tuple[set[str], d
     return live, {f"{table.root}/{path}": at for path, at in removed_files(table, log).items()}
 
 
-def _frozen_by(table: TableRef, manifests: Iterable[str]) -> set[str]:
+def frozen_by(table: TableRef, manifests: Iterable[str]) -> set[str]:
     """The objects that the manifests name: a second witness beside the ledger."""
     files = (pa.BufferReader(table.objects.get(key)) for key in manifests)
     return {str(key) for file in files for key in pq.read_table(file, columns=["object"])["object"].to_pylist()}

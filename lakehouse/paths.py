@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from core.errors import RefusedError
 from core.settings import Objects as ObjectSettings
-from stores.objects import place
+from stores.objects import RESERVED_PREFIX, place
 
 LAKE = "lake/"
 FROZEN = "frozen/"
@@ -22,6 +22,10 @@ _NAMES = (
     re.compile(r"runs/s(\d{3,})/week=(\d+)/()[0-9a-z]{1,40}\.parquet"),
 )
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+# Under which lies all that firn needs to find again: no rule of a store may reach into one.
+HOMES = (LAKE, FROZEN, INDEX, RUNS, RESERVED_PREFIX)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import BufferedReader
@@ -20,6 +20,7 @@ from typing import IO
 
 from core.archive import Speed
 from core.errors import RefusedError, no_space
+from core.lifecycle import Rule
 from stores import restores
 from stores.objects import (
     STANDARD,
@@ -145,6 +146,9 @@ class DirectoryObjects:
             with suppress(FileNotFoundError, NotADirectoryError):
                 path.unlink()
                 _sync_folder(path.parent)
+
+    def lifecycle(self) -> Sequence[Rule]:
+        return ()
 
     def settle(self, key: str) -> None:
         with self._reading(key) as file:

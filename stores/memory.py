@@ -1,12 +1,13 @@
 """The stores' protocols in memory: shipped with the product and held to the real ones by the behaviour suites."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import IO
 
 from core.archive import Speed
+from core.lifecycle import Rule
 from stores import restores
 from stores.objects import (
     STANDARD,
@@ -103,6 +104,9 @@ class MemoryObjects:
             if if_etag is not None and held is not None and held[0].etag != if_etag:
                 raise PreconditionFailedError(key)
             self._held.pop(key, None)
+
+    def lifecycle(self) -> Sequence[Rule]:
+        return ()
 
     def settle(self, key: str) -> None:
         check_key(key)

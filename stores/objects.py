@@ -5,7 +5,7 @@ A key is parts joined by "/". Keys that begin with ".firn-" belong to the store 
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import IO, Protocol
 
 from core.archive import Speed
 from core.errors import BlockedError, DamagedError, RefusedError
+from core.lifecycle import Rule
 from core.settings import Objects as ObjectSettings
 
 STANDARD = "STANDARD"
@@ -165,6 +166,10 @@ class Objects(Protocol):
 
     def delete(self, key: str, *, if_etag: str | None = None) -> None:
         """Without `if_etag` a missing object is no error; with it, it is a NotFoundError."""
+        ...
+
+    def lifecycle(self) -> Sequence[Rule]:
+        """The rules by which the store takes objects away by itself; none where it has no such thing."""
         ...
 
     def settle(self, key: str) -> None:

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -21,7 +21,9 @@ from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumErro
 from core import archive
 from core.archive import Speed
 from core.errors import BlockedError, FirnError, OutcomeUnknownError, RefusedError
+from core.lifecycle import Rule
 from core.settings import Objects as ObjectSettings
+from stores.lifecycles import rule_of
 from stores.objects import (
     STANDARD,
     AlreadyExistsError,
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 _SHA256 = "firn-sha256"
 _CHUNK_BYTES = 8 * 1024 * 1024
+# What a store without lifecycles answers, too.
+_NO_RULES = ("NoSuchLifecycleConfiguration", "NotImplemented", "MethodNotAllowed")
 _MAX_PUT_BYTES = 5 * 1024**3
 _EXPIRES_AT = re.compile(r'expiry-date="([^"]+)"')
 S3_CAPABILITIES = Capabilities(
@@ -252,6 +256,17 @@ class S3Objects:
         if info.etag != if_etag:
             raise PreconditionFailedError(key)
         _write(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=f'"{if_etag}"'))
+
+    def lifecycle(self) -> Sequence[Rule]:
+        try:
+            answer = self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)
+        except ClientError as fault:
+            if _code(fault) in _NO_RULES:
+                return ()
+            _raise_read(f"{self._bucket}: s3:GetLifecycleConfiguration", fault)
+        except BotoCoreError as fault:
+            raise _no_answer(self._bucket, fault) from fault
+        return [rule_of(told) for told in answer.get("Rules", ())]
 
     def settle(self, key: str) -> None:
         check_key(key)

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 
 from core.archive import Speed
 from core.errors import BlockedError, OutcomeUnknownError, RefusedError
+from core.lifecycle import Rule
 from stores.objects import NotFoundError, Restore, RestoreUnderWayError
 from stores.s3 import S3Objects, connect, ensure_bucket
 from tests.behaviour.conftest import MOTO, s3_settings
@@ -62,7 +64,8 @@ def test_s3_tells_of_a_restore_under_way(endpoint: str) -> None:
 
 @contextmanager
 def answering(*answers: tuple[int, str] | None, head: dict[str, str]) -> Iterator[S3Objects]:
-    """A server of one object that answers each POST with the next of (status, error code); None: hangs up."""
+    """A server of one object that answers each POST, and each look at its rules, with the next of (status, error code);
+    None: hangs up."""
     left = list(answers)
 
     class Handler(BaseHTTPRequestHandler):
@@ -77,6 +80,9 @@ def answering(*answers: tuple[int, str] | None, head: dict[str, str]) -> Iterato
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer()
+
+        def answer(self) -> None:
             answer = left.pop(0)
             if answer is None:
                 self.connection.close()
@@ -89,6 +95,9 @@ def answering(*answers: tuple[int, str] | None, head: dict[str, str]) -> Iterato
             self.wfile.write(body)
 
         def do_GET(self) -> None:
+            if self.path.endswith("?lifecycle"):
+                self.answer()
+                return
             body = b"<Error><Code>InvalidObjectState</Code></Error>"
             self.send_response(403)
             self.send_header("Content-Length", str(len(body)))
@@ -161,3 +170,40 @@ def test_s3_attests_only_what_it_keeps_of_the_whole_object(
     assert info is not None
     assert info.attested is attested
     assert info.sha256 == (hashlib.sha256(BODY).hexdigest() if is_known else "")
+
+
+def test_s3_tells_its_lifecycle_rules(endpoint: str) -> None:
+    client = connect(s3_settings(endpoint))
+    bucket = secrets.token_hex(6)
+    ensure_bucket(client, bucket)
+    objects = S3Objects(client, bucket, MOTO)
+    assert list(objects.lifecycle()) == []
+    rules: Any = [
+        {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": "lake/"}, "Expiration": {"Days": 30}},
+        {
+            "ID": "cold",
+            "Status": "Disabled",
+            "Filter": {"And": {"Prefix": "media/", "Tags": [{"Key": "k", "Value": "v"}]}},
+            "Transitions": [{"Days": 1, "StorageClass": "GLACIER"}],
+        },
+    ]
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
+    assert list(objects.lifecycle()) == [
+        Rule("old", "lake/", ("expires",)),
+        Rule("cold", "media/", ("moves to GLACIER",), is_enabled=False, is_tagged=True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [((403, "AccessDenied"), RefusedError), ((503, "SlowDown"), BlockedError), ((501, "NotImplemented"), None)],
+)
+def test_rules_that_may_not_be_looked_at_are_not_taken_for_none(
+    answer: tuple[int, str], fault: type[Exception] | None
+) -> None:
+    with answering(answer, answer, answer, head={}) as objects:
+        if fault is None:
+            assert list(objects.lifecycle()) == []
+        else:
+            with pytest.raises(fault):
+                objects.lifecycle()
