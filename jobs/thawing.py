@@ -6,11 +6,11 @@ from datetime import datetime
 from core import ring, weeks
 from core.errors import BlockedError
 from core.ledger import Run, TableState, WeekTable
-from core.moves import COLD_WARM, FROZEN_COLD, Unit, frozen_generations
+from core.moves import COLD_WARM, FROZEN_COLD, Unit, born_cold, frozen_generations
 from core.overlay import Row
 from core.rows import from_batch
 from core.tiers import Tier
-from jobs.weeks import make_again
+from jobs.weeks import make_again, make_tables
 from lakehouse.restore import RestoreState, waiting
 from lakehouse.runs import read_run
 from lakehouse.site import Site
@@ -55,7 +55,8 @@ def rows_of(site: Site, unit: Unit, runs: Sequence[Run]) -> Iterator[Row]:
 
 
 def ready_tables(site: Site, keeper: Keeper, unit: Unit) -> None:
-    """Makes the sink's tables again where they had been dropped, as the next generation.
+    """Makes the sink's tables again where they had been dropped, as the next generation; and for a thaw the first ones
+    of a week that was born cold.
 
     Under the DDL lease, as the drop is: whichever comes first, the other sees it.
     """
@@ -72,6 +73,11 @@ def ready_tables(site: Site, keeper: Keeper, unit: Unit) -> None:
                 f"the {sink} tables of {weeks.label(unit.week)} are being dropped",
                 f"let it end: ./firn drop --week {weeks.label(unit.week)} --apply; then the same command again",
             )
+        elif unit.move.is_thaw and not _table(site, unit, TableState.LIVE):
+            make_tables(site, keeper, unit.week, sink)
+            # A week's tables are dropped when all of its slices are known to have left them.
+            for slice_ in range(site.config.layout.slices):
+                site.ledger.create(born_cold(site.region, unit.week, slice_))
 
 
 def _table(site: Site, unit: Unit, state: TableState) -> WeekTable | None:

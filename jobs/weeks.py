@@ -44,14 +44,14 @@ def _make(site: Site, keeper: Keeper, now: datetime, say: shell.Say) -> list[str
     oldest = max([first, *known]) if known else first
     wanted = [(week, Tier.HOT) for week in range(oldest, current + site.config.layout.tables_ahead_weeks + 1)]
     wanted += [(week, Tier.WARM) for week in range(first, current + 1)]
-    made = [f"{weeks.label(week)}/{tier}" for week, tier in wanted if _make_tables(site, keeper, week, tier)]
+    made = [f"{weeks.label(week)}/{tier}" for week, tier in wanted if make_tables(site, keeper, week, tier)]
     if _make_units(site, [week for week, tier in wanted if tier is Tier.HOT]):
         site.ledger.next_route()
     say(f"{site.region}: {len(made)} week tables made")
     return made
 
 
-def _make_tables(site: Site, keeper: Keeper, week: int, tier: Tier) -> bool:
+def make_tables(site: Site, keeper: Keeper, week: int, tier: Tier) -> bool:
     """False when they were there, or had been and were dropped."""
     known = {(table.week, table.tier): table for table in site.ledger.tables()}.get((week, tier))
     if known:

@@ -9,15 +9,17 @@ from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any
 
-from core import gate, moves, ring, settings, tiers, weeks
+from core import alarms, gate, moves, ring, settings, tiers, weeks
 from core.errors import FirnError
 from core.ledger import Lease, TableState, fingerprint
 from core.moves import State, Unit, born_cold
+from core.overrides import outcome
 from core.tiers import Tier
 from ops.status import due_since, mover
 from ops.whereabouts import Facts, Place, awaits_gate, places_of
 
 NOTHING = "nothing keeps it"
+_ALARMS = settings.Alarms()
 NAMED = 3  # of partitions and of other units, in a sentence
 
 
@@ -74,11 +76,13 @@ class NextTry:
 
 @dataclass(frozen=True)
 class Next:
-    """`kept` is what keeps the step from being done; empty: nothing does."""
+    """`kept` is what keeps the step from being done; empty: nothing does. `mend` is the command that takes that away,
+    or shows how far it reaches; empty where it goes by itself, or the step's own command does."""
 
     step: Step
     kept: str = ""
     next_try: NextTry = NextTry()
+    mend: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ class Explanation:
     held_until: datetime | None
     epoch: int
     next_try: NextTry
+    mend: str
     presence: str
     places: tuple[Place, ...]
     lane_events: int
@@ -118,7 +123,12 @@ class Explanation:
 
 
 def explained(
-    facts: Facts, conversation_id: bytes, now: datetime, policy: settings.Tiers, clock: datetime
+    facts: Facts,
+    conversation_id: bytes,
+    now: datetime,
+    policy: settings.Tiers,
+    clock: datetime,
+    limits: settings.Alarms = _ALARMS,
 ) -> Explanation:
     """`now` is what ages and graces count by, `clock` the real time, by which leases run."""
     unit, token = facts.unit, ring.token(conversation_id)
@@ -126,8 +136,8 @@ def explained(
     places = tuple(places_of(facts, token, conversation_id))
     held = facts.lease if facts.lease and not facts.lease.is_free(clock) else None
     shut = shut_gate(facts, held)
-    following = next_of(facts, places, shut, now, policy)
-    following = _held(held, following) if held else following
+    following = _guarded(facts, next_of(facts, places, shut, now, policy))
+    following = _held(held, following) if held else _begun_anew(facts, following, now, policy, limits)
     return Explanation(
         *cut.key,
         shard=ring.shard_of(token, facts.slices, cut.shards) if cut.shards else None,
@@ -147,6 +157,7 @@ def explained(
         held_until=held.expires_at if held else None,
         epoch=held.epoch if held else cut.epoch,
         next_try=following.next_try,
+        mend=following.mend,
         presence=_presence(facts),
         places=places,
         lane_events=facts.lane_events,
@@ -178,6 +189,8 @@ def next_of(facts: Facts, places: Sequence[Place], shut: Sequence[str], now: dat
     unit = mover(facts.unit)
     unheard = f"writers have not all obeyed route {facts.route}: {_several(shut)}" if shut else ""
     match unit.state:
+        case State.OPEN if unit.move.is_thaw:
+            following = _soon(facts, Step.SEAL, now)
         case State.OPEN if unit.move.source.is_cql:
             following = _in_tables(facts, unit, now, policy)
         case State.OPEN:
@@ -194,7 +207,31 @@ def next_of(facts: Facts, places: Sequence[Place], shut: Sequence[str], now: dat
             following = _before_drop(facts, unit, now, policy)
         case State.DROPPED:
             following = _in_frozen(facts, now)
+    return replace(following, mend="./firn stack up") if unheard and following.kept == unheard else following
+
+
+def _guarded(facts: Facts, following: Next) -> Next:
+    """What a step asks before it begins, and nothing else keeps it: the bucket's rules, columns, a thaw's own needs."""
+    if following.kept or following.step not in (Step.SEAL, Step.FOLD, Step.DROP):
+        return following
+    if facts.threat:
+        return replace(following, kept=facts.threat, mend=f"./firn phantoms --region {facts.region}")
+    if following.step is Step.SEAL and facts.drift:
+        return replace(following, kept=facts.drift)
+    if following.step is Step.SEAL and facts.waits:
+        _, found, command = facts.waits.partition("./firn ")
+        return replace(following, kept=facts.waits, mend=found + command)
     return following
+
+
+def _begun_anew(facts: Facts, following: Next, now: datetime, policy: settings.Tiers, limits: settings.Alarms) -> Next:
+    """With the override that begins the move anew, for a unit that is stuck though nothing that shows keeps it."""
+    unit = facts.unit
+    if following.kept or unit is None or outcome(unit) is None or not alarms.stuck(unit, None, now, policy, limits):
+        return following
+    slice_ = f" --slice {unit.slice}" if facts.slices > 1 else ""
+    place = f"--region {facts.region} --week {weeks.label(facts.week)}{slice_}"
+    return replace(following, mend=f"./firn move {place} --from {unit.state} --reason …")
 
 
 def _unborn(facts: Facts, now: datetime) -> Next:
@@ -213,8 +250,10 @@ def _is_older_than_tables(facts: Facts) -> bool:
 def _damaged(facts: Facts, place: Place, now: datetime) -> Next:
     """Lost pointers of a unit at rest are found again in the Delta log; nothing else mends itself."""
     assert facts.unit is not None
+    if place.tier.is_cql:
+        return Next(Step.REPAIR, place.fault, mend="./firn stack logs cassandra")
     if not place.has_no_pointer or moves.why_not_fold(facts.unit):
-        return Next(Step.REPAIR, place.fault)
+        return Next(Step.REPAIR, place.fault, mend=f"./firn phantoms --region {facts.region}")
     return Next(Step.REPAIR, place.fault, NextTry(command=_command(facts, "python -m jobs.maintain --apply", now)))
 
 
@@ -256,6 +295,9 @@ def _before_drop(facts: Facts, unit: Unit, now: datetime, policy: settings.Tiers
 def _too_young(unit: Unit, now: datetime, policy: settings.Tiers) -> Next:
     source = unit.move.source
     leaves_at = tiers.leaves_at(unit.week, source, policy) or now
+    if unit.hold_until and unit.hold_until > max(leaves_at, now):
+        kept = f"it was thawed and is held in {source} until {unit.hold_until:%Y-%m-%dT%H:%MZ}"
+        return _later(Step.WAIT, unit.hold_until, now, kept)
     return _later(Step.WAIT, leaves_at, now, f"it leaves {source} for {unit.move.sink} on {leaves_at:%Y-%m-%dT%H:%MZ}")
 
 
@@ -322,7 +364,7 @@ def _fold(facts: Facts) -> str:
         return ""
     unit = facts.unit
     if unit and unit.move.sink is Tier.WARM and unit.state is not State.DROPPED:
-        return "warm takes it in when the switch is settled"
+        return f"{unit.move.sink} takes it in when the switch is settled"
     return (unit and moves.why_not_fold(unit)) or "the next fold takes it in"
 
 

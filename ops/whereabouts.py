@@ -7,17 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from core import moves, ring
+from core import lifecycle, moves, ring
 from core.errors import BlockedError, DamagedError, FirnError
 from core.gate import PartitionState
-from core.ledger import FrozenFile, Lease, Part, Pointer, Run, Verdict, WeekTable, lease_name
+from core.ledger import FrozenFile, Lease, Part, Pointer, Run, TableState, Verdict, WeekTable, lease_name
 from core.moves import COLD_FROZEN, State, Unit, born_cold
 from core.tiers import Tier
 from jobs import drop
 from jobs.freezing import why_not_freeze
+from jobs.thawing import why_not_begin
 from jobs.verdicts import why_not_judged
 from lakehouse.index import ColdIndex, find, load_index
-from lakehouse.paths import table_root
+from lakehouse.paths import HOMES, table_root
 from lakehouse.publish import files_of, parts_of
 from lakehouse.restore import Waiting, waiting
 from lakehouse.site import Site
@@ -35,8 +36,9 @@ class Facts:
     `unit` None: the ledger has none. `weeks`: those that hold anything of the conversation. `tables` are the week's in
     the ledger, `standing` the tables that really are there. `cold` and `frozen` hold the unit's rows now; `index` and
     `waiting`, by key, are of the conversation's files alone. What a job's rule says is None or empty where that rule
-    is not asked: `kept` by the planner of freezes, `unjudged` by the quality gate, `others` by units of the same week
-    that hold a drop up. `positions` are asked for where the unit waits for a gate.
+    is not asked: `kept` by the planner of freezes, `waits` by a thaw, `threat` by a rule of the bucket, `drift` by
+    columns that are not ours, `unjudged` by the quality gate, `others` by units of the same week that hold a drop up.
+    `positions` are asked for where the unit waits for a gate.
     """
 
     region: str
@@ -62,6 +64,9 @@ class Facts:
     verdict: Verdict | None = None
     positions: tuple[PartitionState, ...] | FirnError = ()
     kept: str | None = None
+    waits: str | None = None
+    threat: str | None = None
+    drift: str | None = None
     unjudged: str | None = None
     others: tuple[str, ...] = ()
 
@@ -195,6 +200,7 @@ def _waiting(site: Site, file: FrozenFile) -> Waiting | FirnError:
 def _ruled(site: Site, facts: Facts, unit: Unit, now: datetime) -> Facts:
     """With what the jobs' own rules say, where they are asked next."""
     following = mover(unit)
+    facts = _guarded(site, facts, following, now)
     if (following.move, following.state) == (COLD_FROZEN, State.OPEN):
         is_due = moves.is_due(following, now, site.config.tiers)
         return replace(facts, kept=why_not_freeze(site, following)) if is_due else facts
@@ -205,6 +211,20 @@ def _ruled(site: Site, facts: Facts, unit: Unit, now: datetime) -> Facts:
         unjudged = why_not_judged(site, unit) if is_judged else None
         return replace(facts, unjudged=unjudged, others=_others(site, unit, now))
     return facts
+
+
+def _guarded(site: Site, facts: Facts, unit: Unit, now: datetime) -> Facts:
+    """What a seal, a fold or a drop asks before it begins."""
+    if unit.state is State.OPEN and not moves.is_due(unit, now, site.config.tiers) and not facts.has_gathered:
+        return facts
+    rules = [] if unit.move.sink.is_cql else lifecycle.threats(site.objects.lifecycle(), HOMES)
+    facts = replace(facts, threat=lifecycle.sentence(rules[0]) if rules else None)
+    if unit.state is not State.OPEN:
+        return facts
+    live = {table.tier for table in facts.tables if table.state is TableState.LIVE}
+    ends = [tier for tier in (unit.move.source, unit.move.sink) if tier.is_cql and tier in live]
+    drift = [how for tier in ends for how in messages.drift(site.database(tier), site.region, tier, unit.week)]
+    return replace(facts, drift=drift[0] if drift else None, waits=why_not_begin(site, unit, now))
 
 
 def _positions(site: Site) -> tuple[PartitionState, ...] | FirnError:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core import settings
-from core.ledger import TableState, WeekTable
+from core.ledger import Account, TableState, WeekTable
 from core.moves import State, Unit
-from jobs import attempt, drop, fold, maintain, move, withdrawal
+from jobs import attempt, drop, fold, maintain, move, thaw, thawing, withdrawal
 from lakehouse import ends, publish
 from lakehouse.session import Failure, _outcome
 from lakehouse.site import Site, opened
@@ -60,6 +60,10 @@ def supplementing(_: CqlLedger, old: Unit, new: Unit) -> bool:
     return new.generation > old.generation
 
 
+def thawing_from_rest(_: CqlLedger, old: Unit, new: Unit) -> bool:
+    return new.move.is_thaw and new.move != old.move
+
+
 def in_a_log(_: DirectoryObjects, key: str) -> bool:
     return "/_delta_log/" in key
 
@@ -97,6 +101,13 @@ POINTS = {
     "thinning, files taken out of the table": Point(withdrawal, "withdraw"),
     "thinning, unit told": change(State.DROPPED),
     "thinning, one pointer retired": Point(CqlLedger, "retire"),
+    "thawing, told": Point(CqlLedger, "change", fits=thawing_from_rest),
+    "thawing, noted but not told": Point(CqlLedger, "change", after=False, fits=thawing_from_rest),
+    "thawing, tables made again": Point(thawing, "make_again"),
+    "thawing, files committed, before the pointers": Point(publish, "commit"),
+    "thawing, files in place, not switched": Point(move, "_put_in_place"),
+    "thinning, manifests out of their table": Point(publish, "commit"),
+    "thinning, one frozen row retired": Point(CqlLedger, "retire_frozen"),
     "purging, pointer repaired": Point(CqlLedger, "advance"),
     "purging, index gone": Point(DirectoryObjects, "delete"),
     "purging, references forgotten": Point(CqlVault, "forget_object"),
@@ -144,6 +155,9 @@ def die(point: str, job: str, config: settings.Settings, now: datetime, week: in
             move.run(spark, config, now, config.regions, [week], print)
         case "fold":
             fold.run(spark, config, now, config.regions, [week], print)
+        case "thaw":
+            account = Account("a test", "to see it die")
+            thaw.run(spark, config, now, config.regions, thaw.Order(week, None, 0, account, True), print)
         case "maintain":
             maintain.run(config, now, config.regions, True, print)
         case _:

@@ -84,7 +84,7 @@ def _explained(
         found = []
         for facts in pool.map(lambda one: gather(here, conversation_id, one, now, known), chosen):
             real = datetime.now(UTC)  # whatever --now says: a lease is a promise about processes
-            found.append(explained(facts, conversation_id, now, config.tiers, real))
+            found.append(explained(facts, conversation_id, now, config.tiers, real, config.alarms))
             progress.at(len(found), len(chosen))
     return region, found
 
@@ -133,6 +133,8 @@ def _story(one: "Explanation") -> Iterator[RenderableType]:
     yield _line("step", one.blocking)
     yield from (_line("", sentence) for sentence in one.gate[NAMED:])
     yield _line("next try", _next_try(one))
+    if one.mend:
+        yield _line("to mend", one.mend)
     yield _line("holder", _holder(one))
     yield from (_line("rows" if not at else "", text) for at, text in enumerate(_rows(one)))
     events = f"{report.plural(one.lane_events, 'event')} of it; {one.fold}" if one.lane_events else "nothing of it"

@@ -14,8 +14,8 @@ from core.digest import Digest
 from core.errors import BlockedError, DamagedError
 from core.gate import PartitionState
 from core.ledger import FrozenFile, Lease, Part, Pointer, Run, TableState, Verdict, WeekTable, fingerprint
-from core.moves import COLD_FROZEN, WARM_COLD, State, Unit, born_cold
-from core.settings import Tiers
+from core.moves import COLD_FROZEN, COLD_WARM, FROZEN_COLD, WARM_COLD, WARM_HOT, State, Unit, born_cold
+from core.settings import Alarms, Tiers
 from core.tiers import Tier
 from lakehouse.index import HIGHEST, LOWEST, ColdIndex, RowGroup
 from lakehouse.restore import RestoreState, Waiting
@@ -398,3 +398,99 @@ def test_the_shard_is_the_one_that_holds_the_token() -> None:
 def test_every_dag_that_is_named_is_there() -> None:
     dags = Path(explain.__file__).parents[1] / "dags"
     assert {dag for dag, _ in explain.RUNNERS.values()} <= {path.stem for path in dags.glob("*.py")}
+
+
+# Thaws, and what mends a fault
+
+
+THAWS = {
+    WARM_HOT: replace(OPEN, move=WARM_HOT),
+    COLD_WARM: replace(OPEN, move=COLD_WARM, shards=2),
+    FROZEN_COLD: replace(OPEN, move=FROZEN_COLD, shards=2, generation=1),
+}
+STEPS = {
+    State.OPEN: Step.SEAL,
+    State.SEALED: Step.COPY,
+    State.COPIED: Step.VERIFY,
+    State.VERIFIED: Step.SWITCH,
+    State.SWITCHED: Step.SETTLE,
+}
+
+
+@pytest.mark.parametrize("move", moves.THAWS, ids=str)
+@pytest.mark.parametrize("state", STEPS)
+def test_a_thaw_has_its_next_step(move: moves.Move, state: State) -> None:
+    unit = replace(THAWS[move], state=state, shards=2)
+    unit = replace(unit, generation=0) if state is State.SWITCHED else unit
+    found = told(facts(unit), days(400))
+    assert (found.step, found.kept, found.mend) == (STEPS[state], "", "")
+    assert found.actual is (move.sink if state is State.SWITCHED else move.source)
+    assert found.next_try.command.startswith("./firn move --now")
+
+
+def test_a_thaw_that_waits_says_for_what_and_which_command_brings_it() -> None:
+    why = "us/2026-W08/0 is frozen and not restored: ./firn restore 2026-W08 --region us"
+    found = told(facts(THAWS[FROZEN_COLD], waits=why), days(400))
+    assert (found.step, found.kept) == (Step.SEAL, why)
+    assert found.mend == "./firn restore 2026-W08 --region us"
+
+
+def test_what_was_thawed_is_held() -> None:
+    held = replace(COLD, hold_until=days(380))
+    found = told(facts(held), days(370))
+    assert (found.step, found.next_try.when) == (Step.WAIT, days(380))
+    assert found.kept == "it was thawed and is held in cold until 2027-03-10T00:00Z"
+    assert told(facts(held), days(380)).step is Step.SEAL
+    young = told(facts(held), days(32))
+    assert "held in cold" in young.kept, "the hold is the later of the two"
+    assert "leaves cold" in told(facts(replace(COLD, hold_until=days(40))), days(32)).kept
+
+
+THREAT = "lifecycle rule r expires what lies below lake/"
+DRIFT = "table us_hot.messages_w2928 has a column extra that is not declared"
+
+
+@pytest.mark.parametrize(
+    ("unit", "day", "step"),
+    [(COLD, 365, Step.SEAL), (replace(WARM), 30, Step.SEAL), (settled(TO_COLD, 30), 31, Step.DROP)],
+)
+def test_a_rule_of_the_bucket_keeps_what_would_trust_it(unit: Unit, day: float, step: Step) -> None:
+    found = told(facts(unit, threat=THREAT), days(day))
+    assert (found.step, found.kept, found.mend) == (step, THREAT, "./firn phantoms --region us")
+    assert told(facts(unit, threat=THREAT), days(1) if unit is COLD else days(day)).kept
+
+
+def test_other_columns_keep_a_unit_from_its_seal_alone() -> None:
+    found = told(facts(OPEN, drift=DRIFT), days(7))
+    assert (found.step, found.kept) == (Step.SEAL, DRIFT)
+    assert told(facts(COPIED, drift=DRIFT), days(7)).kept == ""
+
+
+def test_a_shut_gate_is_mended_by_a_consumer() -> None:
+    assert told(facts(SEALED, positions=(BEHIND,)), days(7)).mend == "./firn stack up"
+    assert told(facts(SEALED), days(7)).mend == ""
+
+
+@pytest.mark.parametrize(
+    ("known", "mend"),
+    [
+        (facts(OPEN, standing=frozenset()), "./firn stack logs cassandra"),
+        (facts(TO_FROZEN, cold=()), "./firn phantoms --region us"),
+    ],
+)
+def test_damage_names_a_command_that_shows_it(known: Facts, mend: str) -> None:
+    found = told(known, days(8))
+    assert (found.step, found.mend) == (Step.REPAIR, mend)
+
+
+@pytest.mark.parametrize("state", [State.SEALED, State.COPIED, State.VERIFIED])
+def test_what_is_stuck_may_be_begun_anew(state: State) -> None:
+    unit = replace(SEALED, state=state, sealed_at=days(7))
+    known = facts(unit)
+    at = {hours: explained(known, CONVERSATION, days(7 + hours / 24), POLICY, END, Alarms(24)) for hours in (24, 25)}
+    assert at[24].mend == ""
+    assert at[25].mend == f"./firn move --region us --week 2026-W08 --from {state} --reason …"
+    held = explained(replace(known, lease=HELD), CONVERSATION, days(9), POLICY, END, Alarms(24))
+    assert held.mend == "", "a process is at it"
+    sliced = explained(replace(known, slices=4), CONVERSATION, days(9), POLICY, END, Alarms(24))
+    assert "--slice 0 " in sliced.mend
