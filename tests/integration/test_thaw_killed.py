@@ -3,16 +3,25 @@
 Each point has a week of its own, as in `test_killed`, whose scene this is.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
+
+import pytest
 
 from core.archive import Speed
 from core.ledger import THAW, Account
+from core.settings import Settings
+from jobs import attempt as attempts
 from jobs import restore, thaw
 from jobs import weeks as week_tables
 from lakehouse.site import opened
+from tests.checker import Checker
+from tests.client import Client
 from tests.conftest import quiet
 from tests.integration.test_killed import (
     FIRST,
+    LEASE_SECONDS,
     NO_SPARK,
     WEEKS,
     Scene,
@@ -21,11 +30,9 @@ from tests.integration.test_killed import (
     assert_gone,
     day,
     placed,
-    scene,
     week_of,
 )
-
-__all__ = ["scene"]
+from tests.killing import in_a_loop
 
 TO_COLD = {
     "thawing, told": "open",
@@ -60,6 +67,19 @@ TO_HOT = {
 }
 FROM_WARM = {"dropping": "switched", "dropping, tables gone": "switched", "dropping, unit told": "dropped"}
 FROZEN_SINCE = 7 * WEEKS + 370
+
+
+@pytest.fixture(scope="module")
+def scene(config: Settings, client: Client, checker: Checker, consumer: None) -> Iterator[Scene]:
+    quick = replace(
+        config,
+        clocks=replace(config.clocks, lease_seconds=LEASE_SECONDS, longest_read_seconds=0.3),
+        layout=replace(config.layout, shard_bytes=10**6),
+        frozen=replace(config.frozen, horizon_months=1200),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempts, "spread", in_a_loop)
+        yield Scene(quick, client, checker)
 
 
 def test_a_thaw_is_killed_everywhere_and_run_again(scene: Scene) -> None:
