@@ -161,7 +161,9 @@ class Account:
 
 
 def audited(name: str, at: datetime, action: str, before: Unit, after: Unit, account: Account) -> Audited:
-    place, states = (before.week, before.slice, str(after.move)), (before.state, after.state)
+    """Of a thaw that is begun or given up its move is named, whichever side of the change it is on."""
+    move = before.move if before.move.is_thaw else after.move
+    place, states = (before.week, before.slice, str(move)), (before.state, after.state)
     return Audited(name, at, action, *place, *states, after.epoch, before.revision, account.actor, account.reason)
 
 

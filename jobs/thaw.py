@@ -83,14 +83,15 @@ def thaw_region(run: Attempt, order: Order) -> dict[str, Any]:
         return {}
     plan = planned(units, order.to)
     hold_until = run.now + timedelta(days=run.site.config.tiers.hold_days if order.days is None else order.days)
-    done, busy = list(plan.ready), 0
+    waiting = {} if order.apply else waits(run, plan)
+    done, busy = [unit for unit in plan.ready if unit.name not in waiting], 0
     if order.apply:
         done, busy = thawed(run, plan, order, hold_until)
     return {
         "to": plan.to,
         "thawed": [unit.name for unit in done],
         "there": [unit.name for unit in plan.there],
-        "later": plan.later | ({} if order.apply else waits(run, plan)),
+        "later": plan.later | waiting,
         "held_elsewhere": busy,
         "hold_until": f"{hold_until:%Y-%m-%dT%H:%M:%SZ}",
     }

@@ -22,7 +22,7 @@ def gather(config: settings.Settings, regions: Sequence[str]) -> list[Line]:
     for region in regions:
         with opened(config, region) as site:
             found += [Line(region, entry) for entry in site.ledger.audit()]
-    return sorted(found, key=lambda line: (line.entry.at, line.entry.id), reverse=True)
+    return sorted(found, key=lambda line: (line.entry.at, line.entry.revision), reverse=True)
 
 
 def as_data(line: Line) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def _with_files(site: Site, facts: Facts, unit: Unit, conversation_id: bytes) ->
     return replace(
         facts,
         standing=_standing(site, unit),
-        parts=() if unit.state in (State.OPEN, State.DROPPED) else tuple(parts_of(site, unit)),
+        parts=() if unit.state in (State.OPEN, State.SEALED, State.DROPPED) else tuple(parts_of(site, unit)),
         cold=tuple(cold),
         frozen=tuple(frozen),
         index={key: _index(site, key) for key in keys},

@@ -191,7 +191,7 @@ def freeze(way: Way, now: datetime) -> None:
 def frozen_to_cold(way: Way) -> None:
     now = day(390)
     dry = way.thaw(now, apply=False)
-    assert dry["to"] == "cold"
+    assert (dry["to"], dry["thawed"]) == ("cold", [])
     assert "is frozen and not restored: ./firn restore 2025-W36" in dry["later"][way.unit.name]
     before = way.unit
     with pytest.raises(BlockedError, match="not restored"):
