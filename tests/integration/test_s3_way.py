@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -11,6 +12,7 @@ from pyspark.sql import SparkSession
 from core import digest
 from core import weeks as weeks_
 from core.archive import Speed
+from core.errors import RefusedError
 from core.overlay import Row, merge_all, row_of, visible
 from core.settings import Frozen, Objects, Secret, Settings
 from core.tiers import Tier
@@ -21,6 +23,8 @@ from lakehouse.restore import RestoreState
 from lakehouse.site import opened
 from ops.regions import prepare
 from quality import run as quality
+from stores.objects import place
+from stores.s3 import connect
 from tests.client import Client, amended, sent
 from tests.conftest import CLOCKS, LAYOUT, quiet, remove
 
@@ -58,6 +62,8 @@ def test_a_week_reaches_cold_and_frozen_over_s3(
         weeks.run(config, MONDAY + timedelta(days=day), (region,), quiet)
         quality.run(config, MONDAY + timedelta(days=day), (region,), None, quiet)
         drop.run(spark, config, MONDAY + timedelta(days=day), (region,), None, True, quiet)
+        if day == LAST_DAY:
+            a_rule_that_reaches_for_the_lake_is_refused(config, region, spark)
         move.run(spark, config, MONDAY + timedelta(days=day), (region,), None, quiet)
     client.send(late)
     client.wait_until_consumed()
@@ -78,6 +84,17 @@ def test_a_week_reaches_cold_and_frozen_over_s3(
         assert page.missing[week].state is RestoreState.NOT_ASKED
     restore.run(config, then, week, (region,), Speed.BULK, 3, False, quiet)  # the double restores at once
     expect(config, region, wanted, Tier.FROZEN)
+
+
+def a_rule_that_reaches_for_the_lake_is_refused(config: Settings, region: str, spark: SparkSession) -> None:
+    """As the bucket tells it; without a rule the same move goes on."""
+    client, bucket = connect(config.objects), place(config.objects, region).bucket
+    rules: Any = [{"ID": "tidy", "Status": "Enabled", "Filter": {"Prefix": "lake/"}, "Expiration": {"Days": 30}}]
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
+    with pytest.raises(RefusedError, match="lifecycle rule tidy expires what lies below lake/"):
+        move.run(spark, config, MONDAY + timedelta(days=LAST_DAY), (region,), None, quiet)
+    client.delete_bucket_lifecycle(Bucket=bucket)
+    client.close()
 
 
 def expect(config: Settings, region: str, wanted: list[Row], tier: Tier) -> None:
