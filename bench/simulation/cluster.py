@@ -19,6 +19,7 @@ from schemas.tables import CONVERSATION_WEEKS, HOT_TABLES, LANE, META_TABLES, VA
 NODES = (0, 1, 2)
 QUORUM = 2
 _MARKER = ""
+_NO_CELL = (-2, None)
 _REPLICATED = {LANE.name, CONVERSATION_WEEKS.name, *(table.name for table in WEEK_TABLES)}
 Key = tuple[Any, ...]
 Nodes = Sequence[int]
@@ -45,18 +46,21 @@ class Row:
 
     def take(self, column: str, us: int, value: Any) -> None:
         known = self.cells.get(column)
-        if known is None or us > known[0] or (us == known[0] and stored(value) > stored(known[1])):
+        if known is None or us > known[0] or (us, value) != known and us == known[0] and stored(value) > stored(known[1]):
             self.cells[column] = (us, value)
 
     @property
     def is_live(self) -> bool:
-        return any(us > self.dead_us for us, _ in self.cells.values())
+        return self.dead_us < 0 or any(us > self.dead_us for us, _ in self.cells.values())
 
     def value(self, column: str) -> Any:
         if column in self.keys:
             return self.keys[column]
-        us, value = self.cells.get(column, (-2, None))
+        us, value = self.cells.get(column, _NO_CELL)
         return value if us > self.dead_us else None
+
+    def values(self, columns: Iterable[str]) -> tuple[Any, ...]:
+        return tuple(map(self.value, columns))
 
 
 Partition = dict[Key, Row]
@@ -174,9 +178,11 @@ class Cluster:
         terms = [Term(term.column, term.operator, value_of(term.value, params)) for term in plan.where]
         left = [term for term in terms if term.column not in shape.partition and not term.column.startswith("token(")]
         for place, key in self._partitions(plan.table, shape, terms, after):
-            for sort_key, row in sorted(self.partition(plan.table, key, nodes).items(), key=lambda item: item[0]):
+            held = self.partition(plan.table, key, nodes)
+            for sort_key in sorted(held) if len(held) > 1 else held:
+                row = held[sort_key]
                 is_new = after is None or (place, sort_key) > after
-                if is_new and row.is_live and all(_holds(shape, row.keys, term) for term in left):
+                if is_new and row.is_live and (not left or all(_holds(shape, row.keys, term) for term in left)):
                     yield (place, sort_key), row
 
     def _partitions(self, table: str, shape: Shape, terms: list[Term], after: Any) -> Iterator[tuple[Any, Key]]:
@@ -255,8 +261,11 @@ def merged_partition(held: Iterable[Partition]) -> Partition:
         for sort_key, row in partition.items():
             into = merged.setdefault(sort_key, Row(row.keys))
             into.dead_us = max(into.dead_us, row.dead_us)
-            for column, (us, value) in row.cells.items():
-                into.take(column, us, value)
+            if not into.cells:
+                into.cells = dict(row.cells)
+            elif into.cells != row.cells:
+                for column, (us, value) in row.cells.items():
+                    into.take(column, us, value)
     return merged
 
 

@@ -62,7 +62,7 @@ class SimulatedDatabase:
             page = self.network.call(
                 f"scan {plan.table}", lambda at=here: self._page(plan, params, level, at), _LOST_READ
             )
-            yield [_values(plan, row) for _, row in page[:PAGE_ROWS]]
+            yield [row.values(plan.columns) for _, row in page[:PAGE_ROWS]]
             if len(page) <= PAGE_ROWS:
                 return
             after = page[PAGE_ROWS - 1][0]
@@ -92,7 +92,7 @@ class SimulatedDatabase:
             self.watch.looked(params[0])
         limit = value_of(plan.limit, params)
         found = self._select(plan, params, level)
-        return [_values(plan, row) for _, row in (islice(found, limit) if limit else found)]
+        return [row.values(plan.columns) for _, row in (islice(found, limit) if limit else found)]
 
     def _page(self, plan: Select, params: Sequence[Any], level: Level, after: Any) -> list[tuple[Any, Row]]:
         return list(islice(self._select(plan, params, level, after), PAGE_ROWS + 1))
@@ -202,7 +202,3 @@ class SimulatedDatabase:
 
 def missing(table: str) -> MissingTableError:
     return MissingTableError(f"table {table} is missing", "run: python -m jobs.weeks --now …, or ./firn stack up")
-
-
-def _values(plan: Select, row: Row) -> tuple[Any, ...]:
-    return tuple(row.value(column) for column in plan.columns)

@@ -16,7 +16,7 @@ from core.gate import PartitionState
 from core.topics import Committed, Place, Record, message_topics
 
 SESSION_SECONDS = 4.0
-IDLE_SECONDS = 0.8
+IDLE_SECONDS = 1.4
 BATCH_RECORDS = 3
 _LOST, _SILENT = unknown("Kafka"), silent("Kafka")
 
@@ -105,7 +105,7 @@ class Log:
         return member
 
     def poll(self, member: Member, limit: int, _: float) -> list[Record]:
-        self.network.call("poll", lambda: self._look_after(), None)
+        self._look_after()
         self._rejoin(member)
         self._hand_over(member)
         records = self.network.call("fetch", lambda: self._fetch(member, limit), None)

@@ -43,7 +43,7 @@ def in_tables(world: "World", tier: str, week: int, nodes: Sequence[int]) -> Fou
 
 
 def _message(row: Any) -> Known:
-    edit, is_sent = row.value("edit"), row.value("sender_id") is not None
+    edit, is_sent = row.value("edit"), row.value("message_type") is not None
     change = (ordered(edit[0]), edit[1]) if edit else None
     return Known(is_sent, row.value("body"), change, bool(row.value("deleted")))
 
@@ -67,7 +67,7 @@ def in_file(world: "World", key: str) -> dict[Key, Known] | None:
             edit = (row.edit_id, row.body) if row.edit_id else None
             reactions = tuple((one.user_id, one.event_id, one.reaction) for one in row.reactions)
             body = None if row.edit_id else row.body
-            add(found, row.key, Known(row.sender_id is not None, body, edit, row.deleted, reactions))
+            add(found, row.key, Known(row.message_type is not None, body, edit, row.deleted, reactions))
     return found
 
 

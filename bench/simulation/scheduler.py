@@ -1,14 +1,15 @@
-"""One thing at a time: real threads, of which exactly one runs, and that one hands on to the next in simulated time.
+"""One thing at a time: greenlets, of which one runs, and that one hands on to the next in simulated time.
 
 The product's code blocks where it speaks to a store. Here each such place is a `sleep`: it puts the actor back into the
 queue and wakes whoever is due first. So the order of everything follows from the sleeps, and these from the seed.
 """
 
 import heapq
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from greenlet import getcurrent, greenlet
 
 from bench.simulation.chance import Stream
 
@@ -57,33 +58,13 @@ class Actor:
     ticket: int = 0
 
 
-class _Worker:
-    """A thread that plays one actor after another; starting threads is dear."""
-
-    def __init__(self) -> None:
-        self.turn = threading.Lock()
-        self.turn.acquire()
-        self.play: Callable[[], None] = lambda: None
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            self.turn.acquire()
-            self.play()
-
-
-_idle: list[_Worker] = []
-
-
 class Scheduler:
-    """`director` is the actor of the thread that made it; it sleeps while the others play."""
+    """`director` is the actor of whoever made it; it sleeps while the others play."""
 
     def __init__(self, director: Stream) -> None:
-        turn = threading.Lock()
-        turn.acquire()
         self.now = 0.0
         self.steps = 0
-        self.director = Actor("director", Process("director"), director, turn)
+        self.director = Actor("director", Process("director"), director, getcurrent())
         self.current = self.director
         self._queue: list[tuple[float, int, Actor]] = []
         self._tickets = 0
@@ -91,9 +72,8 @@ class Scheduler:
         self._is_stuck = False
 
     def spawn(self, name: str, process: Process, chance: Stream, work: Callable[[], Any], after: float = 0.0) -> Actor:
-        worker = _idle.pop() if _idle else _Worker()
-        actor = Actor(name, process, chance, worker.turn)
-        worker.play = lambda: self._play(worker, actor, work)
+        actor = Actor(name, process, chance, self.director.turn)
+        actor.turn = greenlet(lambda *_: self._play(actor, work), self.director.turn)
         self._playing[actor] = None
         self.wake(actor, after)
         return actor
@@ -146,7 +126,7 @@ class Scheduler:
         process.paused = (self.now, self.now + seconds)
 
     def close(self) -> None:
-        """Kills what still plays, so that every thread is free for the next history."""
+        """Kills what still plays, so that nothing of it is left behind."""
         while self._playing:
             actor = next(iter(self._playing))
             actor.process.dead_at = self.now
@@ -159,8 +139,7 @@ class Scheduler:
             following = self._next()
             if following is not me:
                 self.current = following
-                following.turn.release()
-                me.turn.acquire()
+                following.turn.switch()
             if me is self.director and self._is_stuck:
                 self._is_stuck = False
                 raise DeadlockError
@@ -179,7 +158,7 @@ class Scheduler:
         self._is_stuck = True
         return self.director
 
-    def _play(self, worker: _Worker, actor: Actor, work: Callable[[], Any]) -> None:
+    def _play(self, actor: Actor, work: Callable[[], Any]) -> None:
         try:
             if actor.process.dead_at is not None:
                 raise Killed
@@ -191,9 +170,8 @@ class Scheduler:
         actor.is_done = True
         del self._playing[actor]
         self.rouse(actor.joiners)
-        _idle.append(worker)
         self.current = self._next()
-        self.current.turn.release()
+        actor.turn.parent = self.current.turn
 
 
 class Lock:
