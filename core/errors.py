@@ -10,6 +10,7 @@ Each carries what happened and what to do next, and neither ever holds a persona
 """
 
 import errno
+from collections.abc import Sequence
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
@@ -44,6 +45,14 @@ class DamagedError(FirnError):
 
 class OutcomeUnknownError(FirnError):
     exit_code = 5
+
+
+_GRAVEST_FIRST = (DamagedError, OutcomeUnknownError, BlockedError)
+
+
+def gravest(faults: Sequence[FirnError]) -> FirnError:
+    """The one to tell of several: what is damaged before what is unknown, and both before what only has to wait."""
+    return next((fault for kind in _GRAVEST_FIRST for fault in faults if isinstance(fault, kind)), faults[0])
 
 
 def no_space(fault: OSError, where: str) -> BlockedError | None:

@@ -21,6 +21,8 @@ def why_not(event: Event, key: bytes, appended_us: int) -> str | None:
         return "an id is not a time-ordered id of ours"
     if key != event.conversation_id:
         return "its key is another conversation"
+    if event.user_id < 0:
+        return "its user has a negative number"
     if not isinstance(event, MessageSent) and event.event_id == event.message_id:
         return "it has the id of its message, so the two could not be told apart"
     return _untimely(event, appended_us) or _over_a_cap(event)

@@ -92,6 +92,7 @@ def plausible(mapped: pa.RecordBatch, now: datetime) -> list[Check]:
         (_lengths(mapped["name"]) == 0, "conversation is missing"),
         (_not_utf8(mapped["name"]), "conversation is not UTF-8"),
         (_is_null(mapped["sender_id"]), "sender is missing"),
+        (_ints(mapped["sender_id"], 0) < 0, "sender is below 0"),
         (_is_null(mapped["sent_us"]), "sent_at is missing"),
         (sent_us < FIRST_US, "sent_at is before the first week (1970-01-05)"),
         (sent_us > latest_us, IN_FUTURE[0]),
@@ -227,6 +228,7 @@ def _plausible_reactions(values: Any, latest_us: int) -> list[Check]:
     is_long = _lengths(pc.struct_field(items, "reaction")) > REACTION_BYTES_MAX
     return [
         (of(_is_null(pc.struct_field(items, "user_id"))), "a reaction has no user, or no 64-bit number"),
+        (of(_ints(pc.struct_field(items, "user_id"), 0) < 0), "a reaction has a user below 0"),
         (of(is_long), "a reaction is over the cap"),
         (of(at_us < FIRST_US), "a reaction is from before the first week (1970-01-05)"),
         (of(at_us > latest_us), IN_FUTURE[2]),

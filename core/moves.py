@@ -1,7 +1,8 @@
 """The one protocol of all three moves, as a pure state machine.
 
     open → sealed → copied → verified → switched → dropped
-             ▲ │       │         │
+      ▲      ▲ │       │         │
+      └──────┤ │       │         │   a freeze that could not be copied
              └─┴───────┴─────────┘   a new epoch, when proof fails
 
 A unit is always in one move: `open` is the rest before it, `dropped` the rest after it, and the `dropped` of one
@@ -112,7 +113,8 @@ class Unit:
 
     def to(self, state: State, epoch: int) -> Self:
         """The next row, or RefusedError when `state` does not follow or the epoch is older than the row's."""
-        if state not in _STEPS[self.state]:
+        gives_up = (self.move, self.state, state) == (COLD_FROZEN, State.SEALED, State.OPEN)
+        if state not in _STEPS[self.state] and not gives_up:
             raise RefusedError(
                 f"unit {self.name} is {self.state} ({self.move}); {state} does not follow",
                 f"look at it with: ./firn status --region {self.region}",

@@ -1,5 +1,6 @@
 """How a value is sealed in a frozen object, so that destroying one person's key erases them there for good.
 
+    region key   HKDF-SHA-256(configured key, the region)                       wraps its person keys
     person key   32 random bytes, made once, wrapped by the region's key        AES-256-GCM
     data key     HKDF-SHA-256(person key, salt of the file, the file's place)   one per person and file
     value        AES-256-GCM under the data key of whom it is about             nonce = (row, column, item)
@@ -108,6 +109,11 @@ def unseal(sealed: Sealed, at: int, own: AESGCM | None, reactors: Sequence[AESGC
             f"row {at} of a frozen file does not open with its key ({type(fault).__name__})",
             "compare the object's SHA-256 with the manifest; nothing was changed",
         ) from fault
+
+
+def region_key(configured: bytes, region: str) -> bytes:
+    info = b"firn/wrapping/1/" + region.encode()
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(configured)
 
 
 def wrap(person: int, key: bytes, wrapping_key: bytes, nonce: bytes) -> bytes:

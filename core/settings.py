@@ -176,6 +176,8 @@ def parse(document: Mapping[str, Any], environment: Mapping[str, str] | None = N
     faults: list[str] = []
     merged = _with_environment(document, environment or {})
     settings: Settings = _build(Settings, merged, "", faults)
+    if not faults and settings.maintenance.orphan_hours < 1:
+        faults.append("maintenance.orphan_hours must be at least 1, for younger files may belong to a job that runs")
     if faults:
         raise RefusedError("settings: " + "; ".join(faults), "correct firn.toml or the FIRN_… variables and run again")
     return replace(settings, state_dir=(base / settings.state_dir).absolute())

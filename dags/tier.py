@@ -2,9 +2,9 @@
 ### tier: moves weeks down the tiers, and judges what came to lie in cold
 
 **`move`** each day moves every unit (region, week, slice) that has come of age: hot to warm after 7 days, warm to cold
-after 30 (`[tiers]` in `firn.toml`). One Spark session serves all due units. A unit goes `open → sealed → copied →
-verified → switched`; this DAG stops there. It drops nothing: that is `drop`, a day later. A unit that cannot go on is
-set aside and the others move; then the task fails and names it.
+after 30, cold to frozen after 365 where it pays (`[tiers]` in `firn.toml`). One Spark session serves all due units. A
+unit goes `open → sealed → copied → verified → switched`; this DAG stops there. It drops nothing: that is `drop`, a day
+later. A unit that cannot go on is set aside and the others move; then the task fails and names it.
 
 **`quality`** then reads back the cold files of every unit whose move waits for its drop and writes a verdict into the
 ledger: nothing of a unit is dropped before its present files have passed. The rules follow from the declared columns

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 from pyspark.sql import SparkSession
 
 from core import ledger, moves, settings
-from core.errors import BlockedError, FirnError
+from core.errors import BlockedError, FirnError, gravest
 from core.moves import State, Unit
 from jobs import shell
 from lakehouse.session import Failure, spark_session, spread
@@ -20,6 +20,14 @@ from stores.leases import Keeper, keeping
 
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
 
 
 @dataclass(frozen=True)
@@ -38,14 +46,14 @@ class Attempt:
         """Stands before every irreversible step."""
         self.keeper.check(ledger.lease_name(unit))
 
-    def able(self, units: Iterable[Unit], step: Callable[[Unit], R]) -> list[R]:
-        """What `step` gives for each unit, without those that it failed for."""
+    def able(self, things: Iterable[N], step: Callable[[N], R]) -> list[R]:
+        """What `step` gives for each, without those that it failed for."""
         done = []
-        for unit in units:
+        for thing in things:
             try:
-                done.append(step(unit))
+                done.append(step(thing))
             except FirnError as fault:
-                self.say(f"{unit.name}: set aside: {fault.what}")
+                self.say(f"{thing.name}: set aside: {fault.what}")
                 self.aside.append(fault)
         return done
 
@@ -59,9 +67,13 @@ class Attempt:
         return found, busy
 
     def _take(self, unit: Unit, is_for_us: Callable[[Unit], bool]) -> Unit | None:
-        lease = self.keeper.take(ledger.lease_name(unit))
+        name = ledger.lease_name(unit)
+        lease = self.keeper.take(name)
+        if lease is None:
+            return None
         fresh = self.site.ledger.unit(unit.week, unit.slice)
-        if lease is None or fresh is None or not is_for_us(fresh):
+        if fresh is None or not is_for_us(fresh):
+            self.keeper.give_up(name)
             return None
         return self.change(fresh, replace(resting(fresh), epoch=lease.epoch, revision=fresh.revision + 1))
 
@@ -123,7 +135,7 @@ def each_region(
         except FirnError as fault:
             faults.append(fault)
     if faults:
-        raise max(faults, key=lambda fault: fault.exit_code)
+        raise gravest(faults)
     return report
 
 

@@ -25,7 +25,7 @@ from jobs.attempt import Attempt, each_region
 from jobs.verdicts import why_not_judged
 from lakehouse import ends
 from lakehouse.publish import parts_of, require_pointers
-from lakehouse.session import succeeded
+from lakehouse.session import Failure, succeeded
 from lakehouse.site import Site
 from stores import messages
 from stores.leases import Keeper, holding
@@ -61,13 +61,12 @@ def drop_region(run: Attempt, only: Sequence[int] | None, apply: bool) -> dict[s
     site = run.site
     reasons = {week: why_not(site, week, run.now) for week in candidates(site, only)}
     free = [week for week, why in reasons.items() if not why]
-    prove(run, free)
+    free = prove(run, free)
     cold = {unit: withdrawal.why_not(run, unit) for unit in withdrawal.candidates(run, only)}
     frozen = withdrawal.prove(run, [unit for unit, why in cold.items() if not why])
     if apply and (free or frozen):
         _wait_for_readers(site)
-        for week in free:
-            drop(site, run.keeper, week)
+        free = run.able(free, lambda week: drop(site, run.keeper, week))
         frozen = run.able(frozen, lambda unit: withdrawal.drop(run, unit))
     dropped = [*(week.name for week in free), *map(withdrawal.name_of, frozen)]
     for name in dropped:
@@ -106,18 +105,28 @@ def _quality(site: Site, unit: Unit) -> str | None:
     return why_not_judged(site, unit) if unit.move.sink is Tier.COLD else None
 
 
-def prove(run: Attempt, free: Sequence[Week]) -> None:
-    """DamagedError unless every part was verified and every sink still covers its source; one Spark job for all."""
-    site, unproven = run.site, [week for week in free if week.table.state is TableState.LIVE]
-    work = [item for week in unproven for unit in week.units for item in _verified_parts(site, unit)]
-    found = run.spread(ends.covered, [(unit, (unit, part)) for unit, part in work])
-    findings = [finding for of_unit in found.values() for finding in succeeded(of_unit)]
-    if uncovered := [finding.part for finding in findings if not finding.proven]:
-        names = ", ".join(sorted({weeks.label(part.week) for part in uncovered}))
+def prove(run: Attempt, free: Sequence[Week]) -> list[Week]:
+    """Those whose every part was verified and whose every sink still covers its source; one Spark job for all."""
+    parts = dict(run.able(free, lambda week: (week, _unproven_parts(run.site, week))))
+    found = run.spread(ends.covered, [(unit, (unit, part)) for work in parts.values() for unit, part in work])
+    return run.able(parts, lambda week: _covered(week, [found[unit.key] for unit in week.units if unit.key in found]))
+
+
+def _covered(week: Week, found: Sequence[Sequence[ends.Finding | Failure]]) -> Week:
+    findings = [finding for of_unit in found for finding in succeeded(of_unit)]
+    if uncovered := sum(not finding.proven for finding in findings):
         raise DamagedError(
-            f"{site.region}: the sink lacks rows of {len(uncovered)} of {len(findings)} shards ({names})",
+            f"{week.name}: the sink lacks rows of {uncovered} of {len(findings)} shards",
             "nothing was dropped; keep the source, then compare the ends of these shards",
         )
+    return week
+
+
+def _unproven_parts(site: Site, week: Week) -> list[tuple[Unit, Part]]:
+    """None once the first of its tables went: it was proven before that."""
+    if week.table.state is TableState.DROPPING:
+        return []
+    return [item for unit in week.units for item in _verified_parts(site, unit)]
 
 
 def _verified_parts(site: Site, unit: Unit) -> list[tuple[Unit, Part]]:
@@ -130,7 +139,7 @@ def _verified_parts(site: Site, unit: Unit) -> list[tuple[Unit, Part]]:
     return [(unit, part) for part in parts]
 
 
-def drop(site: Site, keeper: Keeper, week: Week) -> None:
+def drop(site: Site, keeper: Keeper, week: Week) -> Week:
     """Irreversible from `dropping` on; a run that was killed in between goes on there."""
     ddl = f"ddl/{site.region}"
     with holding(keeper, ddl, site.config.clocks.gate_seconds):
@@ -141,6 +150,7 @@ def drop(site: Site, keeper: Keeper, week: Week) -> None:
         for unit in week.units:
             _mark_dropped(site, keeper, week.table, unit)
         _put(site, dropping, replace(dropping, state=TableState.DROPPED))
+    return week
 
 
 def _mark_dropped(site: Site, keeper: Keeper, table: WeekTable, unit: Unit) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -38,6 +39,10 @@ class Plan:
     shards: int
 
     @property
+    def name(self) -> str:
+        return self.unit.name
+
+    @property
     def cut(self) -> Unit:
         return replace(self.unit, shards=self.shards)
 
@@ -46,6 +51,18 @@ class Plan:
         """What it will be when its fold is done: a frozen unit is open in cold again, with a supplement."""
         is_frozen = (self.unit.move, self.unit.state) == (COLD_FROZEN, State.DROPPED)
         return self.cut.supplemented() if is_frozen else self.cut
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Plans that share a table."""
+
+    plans: tuple[Plan, ...]
+
+    @property
+    def name(self) -> str:
+        unit = self.plans[0].unit
+        return f"{unit.region}/{unit.slice}"
 
 
 @dataclass(frozen=True)
@@ -82,15 +99,15 @@ def fold_region(run: Attempt, only: Sequence[int] | None) -> dict[str, Any]:
     waiting, later = due_units(run, only)
     units, busy = run.take(waiting, lambda unit: moves.why_not_fold(unit) is None)
     plans = run.able(units, lambda unit: Plan(unit, unit.shards or _first_shards(run.site, unit)))
-    repair(run, [plan.cut for plan in plans])
-    tasks = {plan.unit.key: tasks_of(run, plan) for plan in plans}
-    outcomes = run.spread(fold, [(plan.unit, task) for plan in plans for task in tasks[plan.unit.key]])
-    by_key = {plan.unit.key: plan for plan in plans}
+    plans = repaired(run, plans)
+    tasks = dict(run.able(plans, lambda plan: (plan.unit.key, tasks_of(run, plan))))
+    by_key = {plan.unit.key: plan for plan in plans if plan.unit.key in tasks}
+    outcomes = run.spread(fold, [(by_key[key].unit, task) for key in by_key for task in tasks[key]])
 
     def published(unit: Unit) -> Done:
         return _published(run, by_key[unit.key], tasks[unit.key], succeeded(outcomes[unit.key]))
 
-    done = {one.unit: one for one in run.able([plan.unit for plan in plans], published)}
+    done = {one.unit: one for one in run.able([plan.unit for plan in by_key.values()], published)}
     _wait_for_readers(run.site, done.values())
     finished = run.able(done, lambda unit: _cleared(run, done[unit]))
     return {
@@ -107,7 +124,8 @@ def due_units(run: Attempt, only: Sequence[int] | None) -> tuple[list[Unit], dic
     units = run.site.ledger.units()
     shell.require_known(run.site.region, units, only)
     chosen = [unit for unit in units if only is None or unit.week in only]
-    below = [unit for unit in chosen if not unit.tier.is_cql and has_work(run.site, unit)]
+    lower = [unit for unit in chosen if not unit.tier.is_cql]
+    below = [unit for unit, work in run.able(lower, lambda unit: (unit, has_work(run.site, unit))) if work]
     reasons = {unit: moves.why_not_fold(unit) for unit in below}
     return [unit for unit in below if not reasons[unit]], {unit.name: why for unit, why in reasons.items() if why}
 
@@ -119,13 +137,17 @@ def has_work(site: Site, unit: Unit) -> bool:
     return not site.lane.is_empty(unit.week, ring.cut(unit.slice, site.config.layout.slices))
 
 
-def repair(run: Attempt, units: Sequence[Unit]) -> None:
-    """Brings pointers up to the Delta log, slice by slice."""
-    for slice_ in sorted({unit.slice for unit in units}):
-        mine = [unit for unit in units if unit.slice == slice_]
-        with holding(run.keeper, table_lease(mine[0]), run.site.config.clocks.gate_seconds):
-            if wrong := repair_pointers(run.site, mine):
-                run.say(f"{run.site.region}/{slice_}: {wrong} pointers brought up to the Delta log")
+def repaired(run: Attempt, plans: Sequence[Plan]) -> list[Plan]:
+    """With their pointers brought up to the Delta log, slice by slice; without those of slices where that failed."""
+    by_slice = [[plan for plan in plans if plan.unit.slice == slice_] for slice_ in {plan.unit.slice for plan in plans}]
+    return list(chain.from_iterable(run.able(map(Slice, map(tuple, by_slice)), lambda mine: _repaired(run, mine))))
+
+
+def _repaired(run: Attempt, mine: Slice) -> Sequence[Plan]:
+    with holding(run.keeper, table_lease(mine.plans[0].unit), run.site.config.clocks.gate_seconds):
+        if wrong := repair_pointers(run.site, [plan.cut for plan in mine.plans]):
+            run.say(f"{mine.name}: {wrong} pointers brought up to the Delta log")
+    return mine.plans
 
 
 def _first_shards(site: Site, unit: Unit) -> int:

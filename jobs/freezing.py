@@ -3,6 +3,8 @@
 from core import ring
 from core.archive import freeze_verdict
 from core.moves import COLD_FROZEN, State, Unit
+from lakehouse.frozen import require_attested
+from lakehouse.paths import table_root
 from lakehouse.publish import cold_files
 from lakehouse.site import Site
 
@@ -20,3 +22,15 @@ def why_not_freeze(site: Site, unit: Unit) -> str | None:
         return "it has no file to freeze"
     verdict = freeze_verdict((file.size_bytes for file in files), policy.text_class, policy.horizon_months)
     return None if verdict.pays else f"{verdict.sentence}, so it stays in cold"
+
+
+def require_sealing(site: Site, unit: Unit) -> None:
+    """Before a freeze begins: the vault has its wrapping key, and the store attests what it holds of the unit.
+
+    RefusedError or DamagedError; what is put into a frozen class is paid for by the month, and is of no use without.
+    """
+    if unit.move != COLD_FROZEN:
+        return
+    _ = site.vault
+    for file in cold_files(site, unit):
+        require_attested(site.objects, f"{table_root(unit.slice)}/{file.path}", file.sha256, file.size_bytes)

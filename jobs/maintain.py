@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from core import settings
 from core.archive import sized
-from core.errors import FirnError
+from core.errors import FirnError, gravest
 from core.ledger import lease_name
 from core.moves import Unit, why_not_fold
 from jobs import shell
@@ -124,7 +124,7 @@ def run(
         except FirnError as fault:
             faults.append(fault)
     if faults:
-        raise max(faults, key=lambda fault: fault.exit_code)
+        raise gravest(faults)
     kinds = [kind for region in report.values() for kind in region["goes"].values()]
     totals = {name: sum(kind[name] for kind in kinds) for name in ("objects", "size_bytes")}
     return {"applied": apply, **totals, "regions": report}

@@ -9,7 +9,7 @@ two runs at once share the units between them by lease.
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -17,17 +17,17 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from core import ledger, moves, ring, settings, weeks
-from core.errors import BlockedError, DamagedError, RefusedError
+from core.errors import BlockedError, DamagedError, FirnError, RefusedError
 from core.gate import blocking
 from core.moves import State, Unit
 from core.overlay import merge_all, row_of
 from core.tiers import Tier, target
 from jobs import attempt, shell
 from jobs.attempt import Attempt, each_region, resting
-from jobs.freezing import why_not_freeze
+from jobs.freezing import require_sealing, why_not_freeze
 from lakehouse import ends
 from lakehouse.publish import parts_of, publish, publish_frozen, require_pointers, shards_of, table_lease
-from lakehouse.session import succeeded
+from lakehouse.session import Failure, succeeded
 from lakehouse.site import Site
 from schemas.events import Event
 from stores import kafka, messages
@@ -80,7 +80,7 @@ def due_units(run: Attempt, only: Sequence[int] | None) -> list[Unit]:
 
 def planned(run: Attempt, due: Sequence[Unit]) -> tuple[list[Unit], dict[str, str]]:
     """Those that may go, and by name why the others stay: a freeze that would not pay, or that has to wait."""
-    reasons = {unit: why_not_freeze(run.site, resting(unit)) for unit in due}
+    reasons = dict(run.able(due, lambda unit: (unit, why_not_freeze(run.site, resting(unit)))))
     kept = {unit.name: why for unit, why in reasons.items() if why}
     for name, why in kept.items():
         run.say(f"{name}: stays in cold: {why}")
@@ -107,6 +107,7 @@ def _sealed(run: Attempt, unit: Unit) -> Unit:
         require_tables(run.site, unit)
     if unit.state is not State.OPEN:
         return unit
+    require_sealing(run.site, unit)
     return run.to(unit, State.SEALED, shards=_shards(run, unit), sealed_at=run.now)
 
 
@@ -133,7 +134,20 @@ def copy(run: Attempt, units: list[Unit]) -> list[Unit]:
     sealed = [unit for unit in units if unit.state is State.SEALED]
     shards = [(unit, ends.Shard(unit, number, run.name)) for unit in sealed for number in shards_of(run.site, unit)]
     parts = run.spread(ends.copy, shards)
-    return run.able(units, lambda unit: _copied(run, unit, succeeded(parts[unit.key])) if unit.key in parts else unit)
+    return run.able(units, lambda unit: _copied(run, unit, _made(run, unit, parts)) if unit.key in parts else unit)
+
+
+def _made(
+    run: Attempt, unit: Unit, parts: Mapping[tuple[str, int, int], Sequence[ledger.Part | Failure]]
+) -> list[ledger.Part]:
+    """What was copied of the unit. One that could not be frozen rests in cold again: until what kept it is folded away
+    it may be folded, and no writer was told of the seal."""
+    try:
+        return succeeded(parts[unit.key])
+    except FirnError:
+        if unit.move == moves.COLD_FROZEN:
+            run.to(unit, State.OPEN)
+        raise
 
 
 def _copied(run: Attempt, unit: Unit, parts: list[ledger.Part]) -> Unit:
@@ -200,7 +214,11 @@ def switch(run: Attempt, units: list[Unit]) -> list[Unit]:
 
 
 def _switched(run: Attempt, unit: Unit) -> Unit:
-    require_pointers(run.site, unit, parts_of(run.site, unit))
+    try:
+        require_pointers(run.site, unit, parts_of(run.site, unit))
+    except DamagedError as fault:
+        _resealed(run, unit)
+        raise BlockedError(fault.what, "run the same command again: it copies the unit anew") from fault
     return run.to(unit, State.SWITCHED, switched_at=run.now, settled=False)
 
 

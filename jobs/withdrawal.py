@@ -1,22 +1,24 @@
 """Drops the cold files of units that were frozen: out of the table first, then the unit's state, then its pointers.
 
-The bytes stay until `jobs.maintain` purges what nothing names any more, so a reader that is under way ends well.
+While a unit is switched its readers go by the pointers, so none of them goes before the unit is dropped. The bytes stay
+until `jobs.maintain` purges what nothing names any more, so a reader that is under way ends well.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from core import moves
 from core.errors import DamagedError
-from core.ledger import lease_name
+from core.ledger import Part, lease_name
 from core.moves import COLD_FROZEN, State, Unit
 from jobs.attempt import Attempt
 from jobs.verdicts import why_not_judged
 from lakehouse import ends
+from lakehouse.commit import latest_version
 from lakehouse.publish import (
     cold_files,
+    live_files_of,
+    messages_of,
     parts_of,
-    repair_pointers,
     require_pointers,
     retire_pointers,
     table_lease,
@@ -37,22 +39,17 @@ def name_of(unit: Unit) -> str:
 
 
 def why_not(run: Attempt, unit: Unit) -> str | None:
-    """Where a killed run has taken the files away already there is nothing left to judge."""
-    reason = moves.why_not_drop(unit, run.now, run.site.config.tiers)
-    return reason or (why_not_judged(run.site, unit) if cold_files(run.site, unit) else None)
+    return moves.why_not_drop(unit, run.now, run.site.config.tiers) or why_not_judged(run.site, unit)
 
 
 def prove(run: Attempt, units: Sequence[Unit]) -> list[Unit]:
     """Those whose cold files are the very ones that were frozen and whose objects the store attests still."""
-    work = [(unit, (unit, part)) for unit in units for part in _proven_parts(run, unit)]
-    findings = run.spread(ends.covered, work)
-    return run.able(units, lambda unit: _covered(unit, succeeded(findings.get(unit.key, []))))
+    parts = dict(run.able(units, lambda unit: (unit, _proven_parts(run, unit))))
+    findings = run.spread(ends.covered, [(unit, (unit, part)) for unit in parts for part in parts[unit]])
+    return run.able(parts, lambda unit: _covered(unit, succeeded(findings.get(unit.key, []))))
 
 
-def _proven_parts(run: Attempt, unit: Unit) -> list[Any]:
-    """None where a killed run has taken the files out of the table already."""
-    if not cold_files(run.site, unit):
-        return []
+def _proven_parts(run: Attempt, unit: Unit) -> list[Part]:
     parts = parts_of(run.site, unit)
     require_pointers(run.site, unit, parts)
     if not all(part.verified for part in parts):
@@ -70,16 +67,28 @@ def _covered(unit: Unit, findings: Sequence[ends.Finding]) -> Unit:
 
 
 def drop(run: Attempt, unit: Unit) -> Unit:
-    """A run that was killed in between goes on where it stopped: pointers are first brought to what the table says."""
+    """A run that was killed in between goes on where it stopped; pointers that it left are retired by the next fold or
+    `jobs.maintain`."""
     gate_seconds = run.site.config.clocks.gate_seconds
     with holding(run.keeper, lease_name(unit), gate_seconds) as lease:
         unit = run.change(unit, unit.changed(epoch=lease.epoch, commits=unit.commits + 1))
-        version = 0
         with holding(run.keeper, table_lease(unit), gate_seconds):
-            repair_pointers(run.site, [unit])
-            if cold_files(run.site, unit):
-                run.check(unit)
-                version = withdraw(run.site, unit, run.name, run.now)
+            version = _withdrawn(run, unit)
         dropped = run.to(unit, State.DROPPED)
         retire_pointers(run.site, dropped, version)
         return dropped
+
+
+def _withdrawn(run: Attempt, unit: Unit) -> int:
+    """A version of the table that holds none of the unit's files; a killed run may have made it already."""
+    live = live_files_of(run.site, unit).keys()
+    if not live:
+        return latest_version(messages_of(run.site, unit))
+    require_pointers(run.site, unit, parts_of(run.site, unit))
+    if live != {file.path for file in cold_files(run.site, unit)}:
+        raise DamagedError(
+            f"{unit.name}: its table holds other files than those that were frozen",
+            "nothing was dropped; compare the pointers with the Delta log",
+        )
+    run.check(unit)
+    return withdraw(run.site, unit, run.name, run.now)

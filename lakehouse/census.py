@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from core import digest, ring, rows
-from core.errors import BlockedError
+from core.errors import BlockedError, DamagedError
 from core.ledger import FrozenFile, Pointer
 from core.moves import Unit
 from core.overlay import Row, laid_over, merge_all, row_of
@@ -44,7 +44,12 @@ def count(site: Site, unit: Unit) -> Count:
     cold, frozen = files_of(site, unit)
     size_bytes = sum(file.size_bytes for file in cold) + sum(file.size_bytes for file in frozen)
     sizes = len(cold) + len(frozen), size_bytes, len(events)
-    if frozen and not cold and not events:
+    if not unit.tier.is_cql and not unit.generation and len(cold) + len(frozen) != unit.shards:
+        raise DamagedError(
+            f"{unit.name} has {len(cold) + len(frozen)} of its {unit.shards} files",
+            "run ./firn maintain --apply, which brings pointers up to the Delta log, then count again",
+        )
+    if frozen and not cold and not events and len({file.generation for file in frozen}) == 1:
         return _attested(site, unit, frozen, *sizes)
     tally, found = digest.Tally(), 0
     base = laid_over(_frozen_rows(site, frozen), merge_all(cold_rows(site, unit, cold))) if frozen else None
@@ -94,8 +99,14 @@ def _settled_count(site: Site, unit: Unit) -> Count:
         before = site.ledger.unit(unit.week, unit.slice) or unit
         try:
             counted = count(site, before)
-        except MissingTableError:
+        except (MissingTableError, DamagedError):
+            if _revision(site, unit) == before.revision:
+                raise
             continue
-        if (site.ledger.unit(unit.week, unit.slice) or unit).revision == before.revision:
+        if _revision(site, unit) == before.revision:
             return counted
     raise BlockedError(f"{unit.name} moved {_TRIES} times while it was counted", "count again when the mover is done")
+
+
+def _revision(site: Site, unit: Unit) -> int:
+    return (site.ledger.unit(unit.week, unit.slice) or unit).revision

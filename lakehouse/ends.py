@@ -14,15 +14,18 @@ from core.errors import DamagedError
 from core.ledger import Part, Pointer
 from core.moves import Unit
 from core.overlay import Row, laid_over, merge_all, row_of
+from core.sealing import people_of
 from core.tiers import Tier
 from lakehouse.coldfile import read_cold_file
-from lakehouse.frozen import fresh_place, require_attested, write_frozen_file
+from lakehouse.frozen import fresh_place, require_attested, require_opening, write_frozen_file
 from lakehouse.paths import data_path, frozen_key, table_root
 from lakehouse.site import Site
 from lakehouse.writer import ColdFile, write_cold_file
 from stores import messages
 from stores.cassandra import Level
 from stores.objects import NotFoundError
+
+_SALT_DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,7 @@ def copy(site: Site, shard: Shard) -> Part:
             path = data_path(unit.week, shard.number, unit.epoch, shard.attempt)
             return of_file(part, path, _to_cold(site, shard, f"{table_root(unit.slice)}/{path}"))
         case _:
-            key = frozen_key(unit.slice, unit.week, unit.generation, shard.number, unit.epoch, shard.attempt)
-            return of_file(part, key, _to_frozen(site, shard, key))
+            return of_file(part, *_to_frozen(site, shard))
 
 
 def of_file(part: Part, path: str, file: ColdFile) -> Part:
@@ -114,12 +116,16 @@ def _to_cold(site: Site, shard: Shard, key: str) -> ColdFile:
     return write_cold_file(ordered, site.objects, key, site.config.layout.row_group_bytes)
 
 
-def _to_frozen(site: Site, shard: Shard, key: str) -> ColdFile:
+def _to_frozen(site: Site, shard: Shard) -> tuple[str, ColdFile]:
+    """Under a key of its own each time: a task that runs twice must not put one salt's bytes under the other's
+    references."""
     unit = shard.unit
     place = fresh_place(*unit.key, unit.generation, shard.number, unit.epoch)
+    attempt = f"{shard.attempt}{place.salt.hex()[:_SALT_DIGITS]}"
+    key = frozen_key(unit.slice, unit.week, unit.generation, shard.number, unit.epoch, attempt)
     batches = cold_batches(site, unit, source_file(site, unit, shard.number))
     sizes = (site.config.layout.row_group_bytes, site.config.frozen.text_class)
-    return write_frozen_file(batches, site.vault, site.objects, place, key, *sizes)
+    return key, write_frozen_file(batches, site.vault, site.objects, place, key, *sizes)
 
 
 def verify(site: Site, work: tuple[Unit, Part]) -> Finding:
@@ -144,12 +150,16 @@ def covered(site: Site, work: tuple[Unit, Part]) -> Finding:
     """Before a drop: the sink with its lane, read from ALL replicas, must lose nothing by losing the source.
 
     It has to be unchanged when the source is merged into it; it may hold more, for it has been written since. A cold
-    source is written by nobody, so its file must be the very one whose rows were frozen.
+    source is written by nobody, so its file must be the very one whose rows were frozen; and the vault must still open
+    what was sealed.
     """
     unit, part = work
     if not unit.move.source.is_cql:
-        source = digest.of_rows(source_rows(site, unit, part.shard))
-        return Finding(part, source, sink_digest(site, unit, part), source == part.digest)
+        tally, people = digest.Tally(), set[int]()
+        for row in tally.through(source_rows(site, unit, part.shard)):
+            people.update(people_of(row))
+        require_opening(site.vault, site.objects, part.path, people, part.digest)
+        return Finding(part, tally.digest, sink_digest(site, unit, part), tally.digest == part.digest)
     amendments = lane_rows(site, unit, part.shard)
     sink = list(laid_over(sink_rows(site, unit, part, Level.ALL), amendments))
     left = merge_all(source_rows(site, unit, part.shard))

@@ -25,7 +25,7 @@ from core.overlay import Row
 from core.rows import from_batch
 from core.sealing import REFERENCE_BYTES, SALT_BYTES, Place, Sealed, data_key, people_of, seal, subject_of, unseal
 from lakehouse.coldfile import damaged, decoded, fetched
-from lakehouse.index import ColdIndex, read_row_groups
+from lakehouse.index import ColdIndex, load_index, read_row_groups
 from lakehouse.writer import FROZEN, ColdFile, LocalFile, cut, write_local
 from schemas.tables import FROZEN_ROW
 from stores.objects import NotFoundError, Objects
@@ -124,6 +124,20 @@ def require_attested(objects: Objects, key: str, sha256: str, size_bytes: int) -
         raise damaged(key, "the store holds other bytes than were sent")
 
 
+def require_opening(vault: Vault, objects: Objects, key: str, people: set[int], told: digest.Digest) -> None:
+    """DamagedError unless all that an object is opened with is there still: its index, of the very rows; a reference
+    for each of `people`, on all replicas of the vault; and what the vault knows of each of their keys.
+
+    A key that was destroyed since is no damage: that person was erased.
+    """
+    if load_index(objects, key).digest != told:
+        raise damaged(key, "its index is of other rows")
+    noted = vault.noted(key)
+    if noted != people:
+        raise damaged(key, f"the vault has references for {len(noted & people)} of {len(people)} people in it")
+    vault.keys(people)
+
+
 def read_frozen_file(
     objects: Objects, vault: Vault, key: str, expected_sha256: str, scratch: Path | None = None
 ) -> Iterator[Row]:
@@ -134,27 +148,36 @@ def read_frozen_file(
         yield from _opened(vault, key, decoded(key, local, FROZEN_ROW), place)
 
 
-def read_frozen_groups(objects: Objects, vault: Vault, index: ColdIndex, groups: Sequence[int]) -> Iterator[Row]:
-    """As `read_frozen_file`, of consecutive row groups alone."""
+def read_frozen_groups(
+    objects: Objects, vault: Vault, index: ColdIndex, groups: Sequence[int], conversation_id: bytes
+) -> Iterator[Row]:
+    """As `read_frozen_file`, of consecutive row groups and one conversation alone."""
     found = read_row_groups(objects, index, groups, FROZEN_ROW)
     first = sum(group.rows for group in index.groups[: groups[0]])
     place = _place_of(index.key, index.metadata.metadata or {})
-    yield from _opened(vault, index.key, found.to_batches(), place, first)
+    for batch in found.to_batches():
+        entries = enumerate(batch.to_pylist(), first)
+        mine = [(at, entry) for at, entry in entries if entry["conversation_id"] == conversation_id]
+        yield from _unsealed(vault, index.key, place, mine)
+        first += batch.num_rows
 
 
-def _opened(vault: Vault, key: str, batches: Iterable[pa.RecordBatch], place: Place, first: int = 0) -> Iterator[Row]:
-    """Keys and references are asked for anew, batch by batch."""
-    at = first
+def _opened(vault: Vault, key: str, batches: Iterable[pa.RecordBatch], place: Place) -> Iterator[Row]:
+    first = 0
     for batch in batches:
-        entries = batch.to_pylist()
-        keys = _keys_of(vault, key, place, entries)
-        for entry in entries:
-            values = tuple(one["sealed"] for one in entry["reactions"])
-            sealed = Sealed(entry["conversation_id"], entry["message_id"], entry["sealed"], values)
-            reactors = [keys.get(one["subject"]) for one in entry["reactions"]]
-            if row := unseal(sealed, at, keys.get(entry["subject"]), reactors):
-                yield row
-            at += 1
+        yield from _unsealed(vault, key, place, list(enumerate(batch.to_pylist(), first)))
+        first += batch.num_rows
+
+
+def _unsealed(vault: Vault, key: str, place: Place, entries: Sequence[tuple[int, Mapping[str, Any]]]) -> Iterator[Row]:
+    """Entries with their numbers in the file. Keys and references are asked for anew each time."""
+    keys = _keys_of(vault, key, place, [entry for _, entry in entries])
+    for at, entry in entries:
+        values = tuple(one["sealed"] for one in entry["reactions"])
+        sealed = Sealed(entry["conversation_id"], entry["message_id"], entry["sealed"], values)
+        reactors = [keys.get(one["subject"]) for one in entry["reactions"]]
+        if row := unseal(sealed, at, keys.get(entry["subject"]), reactors):
+            yield row
 
 
 def _keys_of(vault: Vault, key: str, place: Place, entries: Sequence[Mapping[str, Any]]) -> dict[bytes, AESGCM]:

@@ -17,7 +17,8 @@ _NUMBER = 1  # an import commits once
 
 
 def keep(table: TableRef, import_id: str, batches: Iterable[pa.RecordBatch], now: datetime, scratch: Path) -> int:
-    """Returns the Delta version that holds them. The first time counts: the same import again changes nothing."""
+    """Returns the Delta version that holds them. The first *commit* counts: an import whose commit is there changes
+    nothing, and one that was killed before it puts its rows anew."""
     create_table(table)
     app_id = f"import/{import_id}"
     if known := transaction_version(table, app_id):

@@ -28,6 +28,10 @@ from stores.objects import FrozenObjectError, Objects
 _RELOADS = 5
 
 
+class MovedOnError(BlockedError):
+    """The unit is not what it was when its reading began."""
+
+
 @dataclass(frozen=True)
 class Page:
     """Visible rows, newest first. `before` continues; None: there is no more. `missing` weeks cannot be read yet, each
@@ -79,16 +83,16 @@ def read_week(
 ) -> tuple[Unit, Stretch | Waiting]:
     """The newest stretch below `before` of one week; what it waits for where frozen rows of it are not restored.
 
-    A table that is gone means that the week moved on since the ledger was read: it is read again. So is a week whose
-    reading took longer than the longest read, for that is how long a mover keeps what it has moved.
+    A table or pointer that is gone means that the week moved on since the ledger was read: it is read again. So is a
+    week whose reading took longer than the longest read, for that is how long a mover keeps what it has moved.
     """
     slice_ = ring.part_of(ring.token(conversation_id), site.config.layout.slices)
     for _ in range(_RELOADS):
         began = time.monotonic()
-        unit = site.ledger.unit(week, slice_) or born_cold(site.region, week, slice_)
+        unit = _unit(site, week, slice_)
         try:
             stretch = _merged(site, unit, conversation_id, before, limit)
-        except MissingTableError:
+        except (MissingTableError, MovedOnError):
             continue
         except FrozenObjectError:
             return unit, waiting(site.objects, _frozen_files(site, unit, conversation_id))
@@ -98,6 +102,10 @@ def read_week(
         f"{weeks.label(week)} could not be read in {_RELOADS} tries: its tables are gone or too slow",
         "look at ./firn status and ./firn stack status, then read again",
     )
+
+
+def _unit(site: Site, week: int, slice_: int) -> Unit:
+    return site.ledger.unit(week, slice_) or born_cold(site.region, week, slice_)
 
 
 def _merged(site: Site, unit: Unit, conversation_id: bytes, before: bytes | None, limit: int) -> Stretch:
@@ -140,14 +148,16 @@ def _from_tier(site: Site, unit: Unit, tier: Tier, conversation_id: bytes, befor
 def _from_file(site: Site, unit: Unit, conversation_id: bytes, before: bytes | None) -> Stretch:
     """Of a frozen unit only some shards have a supplement; any other unit has a file in each."""
     pointer = _pointer(site, unit, conversation_id)
-    if pointer is None and unit.shards and not unit.generation:
+    if pointer is not None:
+        return newest_group(site.objects, f"{table_root(unit.slice)}/{pointer.path}", conversation_id, before)
+    if _unit(site, unit.week, unit.slice) != unit:
+        raise MovedOnError(f"{unit.name} was frozen while it was read", "read again")
+    if unit.shards and not unit.generation:
         raise DamagedError(
             f"no pointer leads to a file of {unit.name}",
             "run ./firn maintain --apply, which brings pointers up to the Delta log, then read again",
         )
-    if pointer is None:
-        return Stretch((), None)
-    return newest_group(site.objects, f"{table_root(unit.slice)}/{pointer.path}", conversation_id, before)
+    return Stretch((), None)
 
 
 def _from_frozen(site: Site, unit: Unit, conversation_id: bytes, before: bytes | None) -> Stretch:
@@ -156,7 +166,7 @@ def _from_frozen(site: Site, unit: Unit, conversation_id: bytes, before: bytes |
     vault = site.vault
 
     def rows_of(index: ColdIndex, group: int) -> Iterator[Row]:
-        return read_frozen_groups(site.objects, vault, index, [group])
+        return read_frozen_groups(site.objects, vault, index, [group], conversation_id)
 
     files = _frozen_files(site, unit, conversation_id)
     stretches = [_newest_rows(site.objects, file.path, rows_of, conversation_id, before) for file in files]

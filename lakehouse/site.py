@@ -37,7 +37,7 @@ class Site:
 
     @property
     def vault(self) -> CqlVault:
-        return CqlVault(self.db.hot, self.region, wrapping_key(self.config.vault))
+        return CqlVault(self.db.hot, self.region, wrapping_key(self.config.vault, self.region))
 
     def database(self, tier: Tier) -> Database:
         return self.db.hot if tier is Tier.HOT else self.db.warm

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from core import moves, settings, weeks
-from core.errors import DamagedError, FirnError, RefusedError
+from core.errors import DamagedError, FirnError, RefusedError, gravest
 from core.ledger import Pointer, Verdict, fingerprint
 from core.moves import State, Unit
 from core.tiers import Tier
@@ -66,7 +66,7 @@ def run(
     if failed:
         faults.append(_stopped(failed, now))
     if faults:
-        raise max(faults, key=lambda fault: fault.exit_code)
+        raise gravest(faults)
     return {"passed": sum(len(region["passed"]) for region in report.values()), "regions": report}
 
 

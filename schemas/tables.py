@@ -151,7 +151,7 @@ FROZEN_MANIFEST = pa.schema(
 # What an import could not keep: where in which file it stood, why, and the row itself as JSON.
 QUARANTINE = pa.schema(
     [
-        _field("source", pa.string(), "plain"),
+        _field("source", pa.string(), "personal"),  # people name files after people
         _field("line", pa.int64(), "plain"),
         _field("reason", pa.string(), "plain"),
         _field("row", pa.binary(), "subject,personal,ciphertext"),

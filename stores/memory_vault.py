@@ -40,6 +40,9 @@ class MemoryVault:
             raise unknown_references(len(lacking))
         return {reference: self._subjects[place] for reference, place in wanted.items()}
 
+    def noted(self, object_key: str) -> set[int]:
+        return {user for (key, _), user in self._subjects.items() if key == object_key and user is not None}
+
     def forget_object(self, object_key: str) -> None:
         with self._lock:
             self._subjects = {place: user for place, user in self._subjects.items() if place[0] != object_key}

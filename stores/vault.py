@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from core import settings
 from core.errors import DamagedError, OutcomeUnknownError, RefusedError
-from core.sealing import KEY_BYTES, NONCE_BYTES, unwrap, wrap
+from core.sealing import KEY_BYTES, NONCE_BYTES, region_key, unwrap, wrap
 from stores.cassandra import BATCH_STATEMENTS, Database, Level, Statement
 
 _IDS_AT_ONCE = 100  # in one IN of a partition
@@ -48,6 +48,10 @@ class Vault(Protocol):
         """DamagedError for a reference that nobody noted: whose it is could not be told from an erasure."""
         ...
 
+    def noted(self, object_key: str) -> set[int]:
+        """Who the references of an object stand for, and on every replica; without who was forgotten."""
+        ...
+
     def forget_object(self, object_key: str) -> None:
         """All that its references stood for; before the object goes, and never while something names it."""
         ...
@@ -64,8 +68,11 @@ class WrappingKey:
         return hashlib.sha256(b"firn/wrapping/1" + self.key).hexdigest()[:16]
 
 
-def wrapping_key(config: settings.Vault) -> WrappingKey:
-    """RefusedError when there is none, or it is not 32 bytes."""
+def wrapping_key(config: settings.Vault, region: str) -> WrappingKey:
+    """The region's own, derived from the configured one, so that no wrapped key can be carried to another region.
+
+    RefusedError when there is none, or it is not 32 bytes.
+    """
     try:
         key = base64.b64decode(config.wrapping_key.reveal(), validate=True)
     except binascii.Error:
@@ -75,7 +82,7 @@ def wrapping_key(config: settings.Vault) -> WrappingKey:
             "the vault has no wrapping key of 32 bytes in base64",
             "set FIRN_VAULT__WRAPPING_KEY; the local stack makes its own (./firn stack up)",
         )
-    return WrappingKey(key)
+    return WrappingKey(region_key(key, region))
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,11 @@ class CqlVault:
         if lacking := wanted - known.keys():
             raise unknown_references(len(lacking))
         return known
+
+    def noted(self, object_key: str) -> set[int]:
+        query = f"SELECT user_id FROM {self.region}_vault.subjects WHERE object = ?"
+        found = (row for rows in self.db.each(query, [(object_key,)], Level.ALL) for row in rows)
+        return {user_id for (user_id,) in found if user_id is not None}
 
     def forget_object(self, object_key: str) -> None:
         query = f"DELETE FROM {self.region}_vault.subjects WHERE object = ?"

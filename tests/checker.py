@@ -92,13 +92,13 @@ Rows = dict[Key, Cells]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a region lies; `bucket` is a directory, `wrapping_key` opens its vault. One slice."""
+    """Where a region lies; `bucket` is a directory, `configured_key` opens its vault. One slice."""
 
     host: str
     port: int
     region: str
     bucket: Path
-    wrapping_key: bytes
+    configured_key: bytes
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ class Checker:
         keys = dict(self._ask(f"SELECT user_id, wrapped FROM {space}.person_keys"))
         subjects = self._ask(f"SELECT object, reference, user_id FROM {space}.subjects")
         mine = {reference: (user, keys[user]) for found, reference, user in subjects if found == key}
-        return Opener(self.place.wrapping_key, mine)
+        return Opener(self.place.configured_key, mine)
 
     def _check_weeks(self, rows: Rows, faults: list[str]) -> None:
         """A reader asks only the weeks that are listed for a conversation."""

@@ -17,9 +17,10 @@ Fields = list[bytes | None]
 
 @dataclass(frozen=True)
 class Opener:
-    """`people` maps a reference to (user, wrapped key), with None for a key that was destroyed."""
+    """`configured_key` is `vault.wrapping_key`; `people` maps a reference to (user, wrapped key), with None for a key
+    that was destroyed."""
 
-    wrapping_key: bytes
+    configured_key: bytes
     people: Mapping[bytes, tuple[int, bytes | None]]
 
     def rows(self, path: Path) -> list[dict[str, Any]]:
@@ -35,9 +36,9 @@ class Opener:
         user, wrapped = self.people[reference]
         if wrapped is None:
             return None
-        person = AESGCM(self.wrapping_key).decrypt(
-            wrapped[:12], wrapped[12:], b"firn/person/1" + struct.pack(">q", user)
-        )
+        region = f"firn/wrapping/1/{told['firn.frozen.region']}".encode()
+        wrapping = HKDF(algorithm=SHA256(), length=32, salt=None, info=region).derive(self.configured_key)
+        person = AESGCM(wrapping).decrypt(wrapped[:12], wrapped[12:], b"firn/person/1" + struct.pack(">q", user))
         names = ("region", "week", "slice", "generation", "shard", "epoch")
         info = "/".join(["firn/frozen/1", *(told[f"firn.frozen.{name}"] for name in names)]).encode()
         salt = bytes.fromhex(told["firn.frozen.salt"])

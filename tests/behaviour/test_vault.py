@@ -11,7 +11,7 @@ import pytest
 
 from core import settings
 from core.errors import DamagedError, OutcomeUnknownError, RefusedError
-from core.sealing import KEY_BYTES
+from core.sealing import KEY_BYTES, NONCE_BYTES, unwrap, wrap
 from core.settings import Secret, Settings
 from stores.cassandra import Databases, connected
 from stores.memory_vault import MemoryVault
@@ -28,7 +28,7 @@ def databases(config: Settings) -> Iterator[Databases]:
 
 @pytest.fixture
 def in_cql(databases: Databases, config: Settings, region: str) -> CqlVault:
-    return CqlVault(databases.hot, region, wrapping_key(config.vault))
+    return CqlVault(databases.hot, region, wrapping_key(config.vault, region))
 
 
 @pytest.fixture(params=["memory", pytest.param("cql", marks=pytest.mark.services)])
@@ -97,6 +97,14 @@ def test_a_reference_that_nobody_noted_is_damage(vault: Vault, person: int) -> N
         vault.subjects(f"frozen/{person}", [known, secrets.token_bytes(16)])
     with pytest.raises(DamagedError, match="does not know 1 references"):
         vault.subjects("frozen/other", [known])
+
+
+def test_all_that_an_object_stands_for_is_told(vault: Vault, person: int) -> None:
+    object_key = f"frozen/{person}/told"
+    assert vault.noted(object_key) == set()
+    vault.note(object_key, {secrets.token_bytes(16): person + number % 3 for number in range(9)})
+    vault.note(f"{object_key}/other", {secrets.token_bytes(16): person + 5})
+    assert vault.noted(object_key) == {person, person + 1, person + 2}
 
 
 def test_a_forgotten_object_takes_no_other_along(vault: Vault, person: int) -> None:
@@ -187,11 +195,21 @@ def test_an_answer_that_never_comes_is_unknown(in_cql: CqlVault, person: int, mo
 @pytest.mark.parametrize("text", ["", "no base64!", base64.b64encode(b"too short").decode()])
 def test_a_wrapping_key_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(RefusedError, match="no wrapping key of 32 bytes"):
-        wrapping_key(settings.Vault(Secret(text)))
+        wrapping_key(settings.Vault(Secret(text)), "eu")
 
 
 def test_a_wrapping_key_never_prints_itself() -> None:
-    key = wrapping_key(settings.Vault(Secret(base64.b64encode(bytes(range(KEY_BYTES))).decode())))
+    key = WrappingKey(bytes(range(KEY_BYTES)))
     assert "x01" not in repr(key)
-    assert key.name == WrappingKey(bytes(range(KEY_BYTES))).name
     assert key.name != WrappingKey(bytes(KEY_BYTES)).name
+
+
+def test_each_region_has_a_wrapping_key_of_its_own() -> None:
+    """What is wrapped in one region opens in no other, though one key is configured for all."""
+    config = settings.Vault(Secret(base64.b64encode(bytes(range(KEY_BYTES))).decode()))
+    here, there = wrapping_key(config, "eu"), wrapping_key(config, "us")
+    assert here == wrapping_key(config, "eu")
+    wrapped = wrap(7, bytes(KEY_BYTES), here.key, bytes(NONCE_BYTES))
+    assert unwrap(7, wrapped, here.key) == bytes(KEY_BYTES)
+    with pytest.raises(DamagedError, match="does not open"):
+        unwrap(7, wrapped, there.key)

@@ -19,10 +19,12 @@ from jobs import attempt as attempts
 from jobs import drop, fold, move
 from jobs import weeks as week_tables
 from jobs.attempt import attempt
+from lakehouse.reader import read_page
+from lakehouse.site import opened
 from quality import run as quality
 from schemas.events import Event
 from tests.checker import Checker
-from tests.client import Client, amended, reacted, sent, until
+from tests.client import Client, amended, conversation_uuid, reacted, sent, until
 from tests.conftest import quiet
 from tests.killing import die, in_a_loop
 
@@ -152,6 +154,14 @@ class Scene:
     def fold(self, now: datetime) -> list[str]:
         report = fold.run(NO_SPARK, self.config, now, (self.region,), None, quiet)
         return list(report["regions"][self.region]["folded"])
+
+    def read(self, week: int) -> list[bytes]:
+        """The ids that a reader is shown of the week."""
+        with opened(self.config, self.region) as site:
+            pages = [read_page(site, conversation_uuid(number), None, 10_000) for number in range(CONVERSATIONS + 1)]
+        found = sorted(row.message_id for page in pages for row in page.rows if weeks.of_id(row.message_id) == week)
+        assert found
+        return found
 
     def judge(self, now: datetime) -> None:
         quality.run(self.config, now, (self.region,), None, quiet)
@@ -324,8 +334,10 @@ def drop_cold(scene: Scene) -> None:
     now = day(7 * WEEKS + 367)
     points = placed(FROM_COLD)
     scene.judge(now)
+    held = scene.read(FIRST)
     scene.killed("drop", now, points)
     assert scene.states(points) == FROM_COLD
+    assert scene.read(FIRST) == held, "its files are out of the table, and it is still read from them"
     before = scene.check()
     scene.wait_for_leases()
     assert scene.drop(now) == WEEKS - 2

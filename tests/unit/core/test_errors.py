@@ -2,11 +2,12 @@
 
 import errno
 import pickle
+from itertools import permutations
 
 import pytest
 
 from core import errors
-from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError, RefusedError, no_space
+from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError, RefusedError, gravest, no_space
 from serving.intake import UnknownWeekError
 from stores.cassandra import MissingTableError
 
@@ -31,6 +32,14 @@ def test_the_picture_shows_the_tree() -> None:
     names = {kind.__name__ for kind in FirnError.__subclasses__() if kind.__module__ == "core.errors"}
     assert names == {kind.__name__ for kind in KINDS}
     assert all(f"── {name}" in (errors.__doc__ or "") for name in names)
+
+
+@pytest.mark.parametrize("kinds", list(permutations((*KINDS, MissingTableError, FirnError), 3)))
+def test_of_several_faults_the_gravest_is_told(kinds: tuple[type[FirnError], ...]) -> None:
+    order = (DamagedError, OutcomeUnknownError, BlockedError)
+    told = gravest([kind("it broke", "mend it") for kind in kinds])
+    wanted = next((kind for kind in order if any(issubclass(found, kind) for found in kinds)), kinds[0])
+    assert isinstance(told, wanted)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

@@ -74,6 +74,16 @@ def test_an_older_epoch_is_refused(state: State, following: State) -> None:
         replace(UNIT, state=state, epoch=3).to(following, 2)
 
 
+def test_only_a_freeze_gives_up_its_seal() -> None:
+    for move in MOVES:
+        sealed = replace(UNIT, move=move, state=State.SEALED)
+        if move == COLD_FROZEN:
+            assert sealed.to(State.OPEN, 0).state is State.OPEN
+        else:
+            with pytest.raises(RefusedError, match="does not follow"):
+                sealed.to(State.OPEN, 0)
+
+
 def test_other_facts_keep_the_state() -> None:
     assert UNIT.changed(route=5, shards=2) == replace(UNIT, revision=1, route=5, shards=2)
 

@@ -127,6 +127,7 @@ def test_a_value_of_another_kind_is_named_by_its_column(column: str, values: lis
         ({"conversation": None}, "conversation is missing"),
         ({"conversation": ""}, "conversation is missing"),
         ({"sender": None}, "sender is missing"),
+        ({"sender": -1}, "sender is below 0"),
         ({"sent_at": None}, "sent_at is missing"),
         ({"sent_at": "1970-01-04T23:59:59.999999Z"}, "sent_at is before the first week (1970-01-05)"),
         ({"sent_at": "1969-01-01T00:00:00Z"}, "sent_at is before the first week (1970-01-05)"),
@@ -137,6 +138,7 @@ def test_a_value_of_another_kind_is_named_by_its_column(column: str, values: lis
         ({"media": "x" * (MEDIA_REF_MAX + 1)}, "its media reference is over the cap"),
         ({"edited_at": "2019-12-31T23:59:59Z"}, "edited_at is before sent_at"),
         ({"edited_at": "2041-01-03T00:00:00Z"}, "edited_at is in the future"),
+        ({"reactions": [{"user": -1, "reaction": "x"}]}, "a reaction has a user below 0"),
         ({"reactions": [{"user": 1, "reaction": "x" * (REACTION_BYTES_MAX + 1)}]}, "a reaction is over the cap"),
         (
             {"reactions": [{"user": 1, "reaction": "x", "at": 0}]},
@@ -158,7 +160,7 @@ def test_what_cannot_be_true_is_told(changes: dict[str, Any], told: str) -> None
         {"body": "x" * BODY_BYTES_MAX},
         {"media": "ü" * MEDIA_REF_MAX},
         {"edited_at": ROW["sent_at"]},
-        {"sender": -(2**63)},
+        {"sender": 0},
     ],
 )
 def test_the_edge_of_what_can_be_true(changes: dict[str, Any]) -> None:

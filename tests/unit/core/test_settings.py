@@ -1,6 +1,7 @@
 """Settings: all faults at once, the environment over the file, endpoints where none is configured, no secret shown."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def test_every_fault_is_named_at_once() -> None:
         "regions must be",
     ):
         assert fault in caught.value.what
+
+
+def test_what_a_job_may_just_be_writing_is_never_purged() -> None:
+    with pytest.raises(RefusedError, match=r"maintenance\.orphan_hours must be at least 1"):
+        parse({"maintenance": {"orphan_hours": 0}})
+    assert parse({"maintenance": {"orphan_hours": 1}}).maintenance.orphan_hours == 1
 
 
 def test_a_fault_never_shows_the_value() -> None:
@@ -117,10 +124,16 @@ def test_endpoints_leave_what_is_configured() -> None:
     assert with_endpoints(filled, ENDPOINTS) == filled
 
 
+def without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("FIRN_")]:
+        monkeypatch.delenv(name)
+
+
 def test_a_file_is_loaded_with_what_the_stack_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "firn.toml").write_text('state_dir = "s"\n[tiers]\nhot_days = 2\n')
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "endpoints.json").write_text(json.dumps(ENDPOINTS))
+    without_settings(monkeypatch)
     monkeypatch.setenv("FIRN_SETTINGS", str(tmp_path / "firn.toml"))
     monkeypatch.setenv("FIRN_TIERS__WARM_DAYS", "5")
     found = load()
@@ -129,7 +142,7 @@ def test_a_file_is_loaded_with_what_the_stack_remembers(tmp_path: Path, monkeypa
 
 
 def test_no_file_is_fine_unless_one_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FIRN_SETTINGS", raising=False)
+    without_settings(monkeypatch)
     monkeypatch.chdir(tmp_path)
     assert load().state_dir == tmp_path / ".firn"
     monkeypatch.setenv("FIRN_SETTINGS", str(tmp_path / "none.toml"))

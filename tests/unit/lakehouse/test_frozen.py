@@ -19,6 +19,7 @@ from lakehouse.frozen import (
     read_frozen_file,
     read_frozen_groups,
     require_attested,
+    require_opening,
     write_frozen_file,
 )
 from lakehouse.index import load_index
@@ -59,19 +60,18 @@ def test_what_was_frozen_comes_back(found: list[Row]) -> None:
 
 
 @given(some_rows)
-def test_each_row_group_opens_alone(found: list[Row]) -> None:
+def test_row_groups_open_alone_for_one_conversation(found: list[Row]) -> None:
     objects, vault = MemoryObjects(), MemoryVault()
     freeze(objects, vault, found)
     index = load_index(objects, KEY)
-    for number, group in enumerate(index.groups):
-        opened = list(read_frozen_groups(objects, vault, index, [number]))
-        first = sum(one.rows for one in index.groups[:number])
-        assert opened == found[first : first + group.rows]
-    if len(index.groups) > 1:
-        assert (
-            list(read_frozen_groups(objects, vault, index, range(1, len(index.groups))))
-            == found[index.groups[0].rows :]
-        )
+    for numbers in (*((number,) for number in range(len(index.groups))), range(1, len(index.groups))):
+        if not numbers:
+            continue
+        first = sum(one.rows for one in index.groups[: numbers[0]])
+        held = found[first : first + sum(index.groups[number].rows for number in numbers)]
+        for mine in {row.conversation_id for row in found}:
+            opened = list(read_frozen_groups(objects, vault, index, numbers, mine))
+            assert opened == [row for row in held if row.conversation_id == mine]
 
 
 @given(some_rows, st.data())
@@ -150,13 +150,32 @@ def test_a_key_that_is_not_the_one_that_sealed_is_seen() -> None:
         thaw(objects, vault, file)
 
 
+def test_what_opens_an_object_is_looked_at_before_its_source_goes() -> None:
+    objects, vault = MemoryObjects(), MemoryVault()
+    file = freeze(objects, vault, [REACTED])
+    people = set(people_of(REACTED))
+    require_opening(vault, objects, KEY, people, file.digest)
+    with pytest.raises(DamagedError, match="its index is of other rows"):
+        require_opening(vault, objects, KEY, people, digest.Digest())
+    with pytest.raises(DamagedError, match=f"references for {len(people)} of {len(people) + 1} people"):
+        require_opening(vault, objects, KEY, people | {10**6}, file.digest)
+    vault.destroy(min(people))
+    require_opening(vault, objects, KEY, people, file.digest)  # erased since: that is no damage
+    del vault._keys[max(people)]
+    with pytest.raises(DamagedError, match="lacks 1 keys"):
+        require_opening(vault, objects, KEY, people, file.digest)
+    vault.forget_object(KEY)
+    with pytest.raises(DamagedError, match="references for 0 of"):
+        require_opening(vault, objects, KEY, people, file.digest)
+
+
 def test_what_is_frozen_waits_for_its_restore() -> None:
     objects, vault = MemoryObjects(), MemoryVault()
     file = freeze(objects, vault, [MESSAGE], storage_class="GLACIER")
     with pytest.raises(FrozenObjectError):
         thaw(objects, vault, file)
     with pytest.raises(FrozenObjectError):
-        list(read_frozen_groups(objects, vault, load_index(objects, KEY), [0]))
+        list(read_frozen_groups(objects, vault, load_index(objects, KEY), [0], MESSAGE.conversation_id))
 
 
 def test_an_altered_object_is_seen() -> None:
