@@ -11,7 +11,7 @@ from typing import Any
 from bench.simulation.chance import Stream
 from bench.simulation.reading import walk
 from bench.simulation.scenes import WEEKS, Speaker, Stage, bring, open_site
-from bench.simulation.scheduler import Actor
+from bench.simulation.scheduler import Actor, Event
 from bench.simulation.truth import Kind, Said
 from bench.simulation.world import REGION, World, conversations
 from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError, RefusedError
@@ -21,6 +21,7 @@ from jobs import drop, fold, maintain, move
 from quality import run as quality
 from schemas.events import encode
 from serving import consumer
+from stores.objects import AlreadyExistsError
 
 Work = Callable[[World, Stream], None]
 REGIONS = (REGION,)
@@ -44,9 +45,7 @@ def maintaining(world: World, _: Stream) -> None:
 
 
 def consuming(world: World, _: Stream) -> None:
-    from bench.simulation.scheduler import Event as Stop
-
-    consumer.serve(world.config, REGION, Stop(world.scheduler))  # type: ignore[arg-type]
+    consumer.serve(world.config, REGION, Event(world.scheduler))  # type: ignore[arg-type]
 
 
 def speaking(world: World, chance: Stream) -> None:
@@ -150,6 +149,10 @@ def played(world: World, name: str, work: Callable[[], None]) -> FirnError | Non
         world.tell(f"ends as damaged: {fault.what}")
         if not world.has_rotted:
             world.laws.breaks("nothing is damaged by itself", f"{name}: {fault.what}")
+        return fault
+    except AlreadyExistsError as fault:
+        # A lost executor wrote under the name that its retry has too. The next go has another name.
+        world.tell(f"ends as refused: {fault.what}")
         return fault
     except RefusedError as fault:
         world.tell(f"ends as refused: {fault.what}")

@@ -128,8 +128,11 @@ def write_frozen_file(
     return file
 
 
-def read_frozen_groups(objects: Objects, vault: Vault, index: ColdIndex, groups: Sequence[int]) -> Iterator[Row]:
-    yield from _opened(vault, index.key, read_row_groups(objects, index, groups))
+def read_frozen_groups(
+    objects: Objects, vault: Vault, index: ColdIndex, groups: Sequence[int], conversation_id: bytes
+) -> Iterator[Row]:
+    mine = [row for row in read_row_groups(objects, index, groups) if row.conversation_id == conversation_id]
+    yield from _opened(vault, index.key, mine)
 
 
 def groups_in(data: bytes) -> Groups:

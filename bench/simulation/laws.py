@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _FOLLOWS = {
     "open": ("open", "sealed"),
-    "sealed": ("sealed", "copied"),
+    "sealed": ("sealed", "copied", "open"),
     "copied": ("copied", "sealed", "verified"),
     "verified": ("verified", "sealed", "switched"),
     "switched": ("switched", "dropped"),
@@ -71,7 +71,8 @@ class Laws:
         world.tell(f"ledger: {world.name_of_week(keys['week'])}/{keys['slice']} {told}{settled}{more}")
         if before and (after["revision"] <= before["revision"] or after["epoch"] < before["epoch"]):
             self.breaks("no effect of an old epoch", f"a unit goes from {before} to {after}")
-        if before and after["state"] not in _FOLLOWS[before["state"]]:
+        gives_up = (before.get("state"), after["state"]) == ("sealed", "open")
+        if before and (after["state"] not in _FOLLOWS[before["state"]] or (gives_up and after["sink"] != "frozen")):
             self.breaks("states follow each other", f"{after['state']} comes after {before['state']}")
         if after["state"] == "verified" and before["state"] == "copied":
             self.proven[keys["week"]] = self._source(keys["week"], after)

@@ -15,6 +15,7 @@ from bench.simulation import clocks, files, spreading, stage
 from bench.simulation.bucket import PlainSchema, SimulatedDelta
 from core import ring
 from core.archive import FreezeVerdict
+from core.sealing import Place
 from serving.routing import RouteCopy
 
 
@@ -62,6 +63,11 @@ def _always_pays(sizes_bytes: Any, storage_class: str, months: int) -> FreezeVer
     return SimpleNamespace(pays=True, sentence="")  # type: ignore[return-value]
 
 
+def _fresh_place(*facts: Any) -> Place:
+    """Its salt is as hard to guess as the seed."""
+    return Place(*facts, salt=bytes.fromhex(clocks.SimulatedId().hex))
+
+
 class Judge:
     """In the place of Great Expectations: passes what can be read back."""
 
@@ -99,7 +105,7 @@ SEAMS = (
     Seam("serving.consumer", "RouteCopy", _route_copy),
     Seam("lakehouse.restore", "ThreadPoolExecutor", clocks.Inline),
     Seam("lakehouse.maintenance", "ThreadPoolExecutor", clocks.Inline),
-    *(Seam(module, "uuid4", clocks.SimulatedId) for module in ("jobs.attempt", "jobs.maintain", "jobs.weeks", "lakehouse.ends")),
+    *(Seam(module, "uuid4", clocks.SimulatedId) for module in ("jobs.attempt", "jobs.maintain", "jobs.weeks")),
     Seam("serving.consumer", "log", clocks.ConsumersLog()),
     # files
     *(Seam(module, "rows", files.PlainRows) for module in ("lakehouse.ends", "lakehouse.folds", "lakehouse.reader")),
@@ -108,6 +114,8 @@ SEAMS = (
     Seam("lakehouse.ends", "write_cold_file", files.write_cold_file),
     Seam("lakehouse.ends", "read_cold_file", files.read_cold_file),
     Seam("lakehouse.ends", "write_frozen_file", files.write_frozen_file),
+    Seam("lakehouse.ends", "fresh_place", _fresh_place),
+    Seam("lakehouse.frozen", "load_index", files.load_index),
     Seam("lakehouse.folds", "rewrite", files.rewrite),
     Seam("lakehouse.folds", "read_run", files.read_run),
     Seam("lakehouse.reader", "load_index", files.load_index),
@@ -126,7 +134,6 @@ SEAMS = (
 
 @contextmanager
 def installed(seams: Sequence[Seam] = SEAMS) -> Iterator[None]:
-    seams = [seam for seam in seams if hasattr(seam.owner, seam.attribute)]
     before = [(seam.owner, seam.attribute, getattr(seam.owner, seam.attribute)) for seam in seams]
     try:
         for seam in seams:
