@@ -102,7 +102,11 @@ def _commit() -> str:
     """With a `+` where the work tree differs from it; empty where there is none."""
     here = Path(__file__).parent
     done = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], cwd=here, capture_output=True, text=True, check=False
+        ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.stdout.strip()
 

@@ -1,19 +1,16 @@
-"""The object store, and Delta tables as what delta-rs is to `lakehouse.commit`: a log of commits, put if absent."""
+"""The object store, and in it the logs of Delta tables: one commit per version, put if absent."""
 
 import json
-from contextlib import suppress
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
 from typing import Any
 
-import pyarrow as pa
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from bench.simulation import stage
-from bench.simulation.network import TIMEOUT_SECONDS, Network, silent, unknown
-from core.errors import OutcomeUnknownError
+from bench.simulation.network import Network, silent, unknown
+from bench.simulation.watch import Watch
 from stores.memory import MemoryObjects
 from stores.objects import STANDARD, ListedObject, ObjectInfo, sha256_of
 
@@ -23,10 +20,10 @@ _LOST, _SILENT = unknown("the object store"), silent("the object store")
 class SimulatedObjects(MemoryObjects):
     """One bucket. A rotten put is acknowledged like any other, and its bytes come back changed."""
 
-    def __init__(self, network: Network, clock: Callable[[], datetime], deleting: Callable[[str], None]) -> None:
+    def __init__(self, network: Network, clock: Callable[[], datetime], watch: Watch) -> None:
         super().__init__(clock)
         self._network = network
-        self._deleting = deleting
+        self._watch = watch
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, storage_class: str = STANDARD) -> ObjectInfo:
         def effect() -> ObjectInfo:
@@ -51,7 +48,7 @@ class SimulatedObjects(MemoryObjects):
 
     def delete(self, key: str, *, if_etag: str | None = None) -> None:
         def effect() -> None:
-            self._deleting(key)
+            self._watch.object_deleted(key)
             MemoryObjects.delete(self, key, if_etag=if_etag)
 
         self._network.call(f"delete {key}", effect, _LOST)
@@ -74,7 +71,7 @@ class SimulatedObjects(MemoryObjects):
         if chance.odd("rot", self._network.weather.rot) is not None:
             self._network.tell(f"what was put rots: {key}")
             self._held[key] = (self._held[key][0], data[:-1] + bytes((data[-1] ^ 1,)))
-            stage.world().has_rotted = True
+            self._watch.rotted()
 
 
 @dataclass(frozen=True)
@@ -86,64 +83,12 @@ class Version:
     transactions: Mapping[str, int]
 
 
-class SimulatedDelta:
-    """Has the verbs of `deltalake.DeltaTable` that `lakehouse.commit` calls."""
-
-    def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
-        self.uri = uri
-        world = stage.world()
-        self._held: Version = world.network.call(f"load {_name(uri)}", lambda: world.lake.latest(uri), None)
-
-    @staticmethod
-    def create(uri: str, schema: Any, *, partition_by: Sequence[str], **_: Any) -> None:
-        lake, network = stage.world().lake, stage.world().network
-        network.call(f"create {_name(uri)}", lambda: lake.create(uri, schema, partition_by), None)
-
-    def version(self) -> int:
-        return self._held.number
-
-    def schema(self) -> Any:
-        return stage.world().lake.schemas[self.uri]
-
-    def metadata(self) -> Any:
-        return stage.world().lake.metadata(self.uri)
-
-    def transaction_version(self, app_id: str) -> int | None:
-        return self._held.transactions.get(app_id)
-
-    def get_add_actions(self, flatten: bool) -> pa.Table:
-        assert flatten
-        return _adds(tuple(stage.world().lake.partitions[self.uri]), json.dumps(list(self._held.live.values())))
-
-    def create_write_transaction(self, actions: Sequence[Any], *_: Any, commit_properties: Any, **__: Any) -> None:
-        world = stage.world()
-        entries = [_entry(action) for action in actions]
-        entries += [{"txn": {"appId": one.app_id, "version": one.version}} for one in commit_properties.app_transactions]
-        entries.append({"commitInfo": commit_properties.custom_metadata})
-        what = f"commit {_name(self.uri)} {self._held.number + 1}"
-        try:
-            world.network.call(what, lambda: self._commit(what, entries), _LOST)
-        except OutcomeUnknownError as fault:
-            raise OSError("the object store did not answer") from fault
-
-    def _commit(self, what: str, entries: list[Any]) -> None:
-        world, number = stage.world(), self._held.number + 1
-        grave = world.scheduler.current.chance.odd("straggler", world.network.weather.straggler)
-        if grave is None:
-            world.lake.commit(self.uri, number, entries)
-            return
-        world.network.tell(f"no answer, done later: {what}")
-        world.network.later(0.5 + 20 * grave, lambda: world.lake.commit_late(self.uri, number, entries))
-        world.scheduler.sleep(TIMEOUT_SECONDS)
-        raise _LOST
-
-
 class Lake:
-    """The logs of all tables, as JSON objects in the bucket. `committed` is told of each commit, before it is seen."""
+    """The logs of all tables, as JSON objects in the bucket."""
 
-    def __init__(self, objects: SimulatedObjects, committed: Callable[[str, Version, Sequence[Any]], None]) -> None:
+    def __init__(self, objects: SimulatedObjects, watch: Watch) -> None:
         self._objects = objects
-        self._committed = committed
+        self._watch = watch
         self.schemas: dict[str, Any] = {}
         self.partitions: dict[str, list[str]] = {}
         self._versions: dict[str, Version] = {}
@@ -161,7 +106,7 @@ class Lake:
 
     def holds(self, key: str) -> bool:
         """Whether a table needs it."""
-        return any(key == f"{_root(uri)}/{path}" for uri, held in self._versions.items() for path in held.live)
+        return any(key == f"{root_of(uri)}/{path}" for uri, held in self._versions.items() for path in held.live)
 
     def metadata(self, uri: str) -> Any:
         return _Metadata(self.partitions[uri])
@@ -186,10 +131,10 @@ class Lake:
             self.commit(uri, number, entries)
 
     def _append(self, uri: str, version: Version, entries: list[Any]) -> None:
-        self._committed(uri, version, entries)
+        self._watch.committed(uri, version, entries)
         self._versions[uri] = version
         data = "\n".join(json.dumps(entry) for entry in entries).encode()
-        self._objects.place(f"{_root(uri)}/_delta_log/{version.number:020d}.json", data)
+        self._objects.place(f"{root_of(uri)}/_delta_log/{version.number:020d}.json", data)
 
 
 @dataclass(frozen=True)
@@ -197,37 +142,6 @@ class _Metadata:
     partition_columns: list[str]
 
 
-class PlainSchema:
-    """In the place of `deltalake.Schema`: the Arrow schema as it is."""
-
-    @staticmethod
-    def from_arrow(schema: Any) -> Any:
-        return schema
-
-
-def _entry(action: Any) -> dict[str, Any]:
-    told = {"path": action.path, "size": action.size, "partitionValues": dict(action.partition_values)}
-    if type(action).__name__ == "RemoveAction":
-        return {"remove": told | {"deletionTimestamp": action.deletion_timestamp}}
-    return {"add": told | {"stats": action.stats}}
-
-
-@cache
-def _adds(partition_by: tuple[str, ...], live: str) -> pa.Table:
-    found = json.loads(live)
-    columns: dict[str, Any] = {
-        "path": pa.array([one["path"] for one in found], pa.string()),
-        "size_bytes": pa.array([one["size"] for one in found], pa.int64()),
-        "num_records": pa.array([json.loads(one["stats"])["numRecords"] for one in found], pa.int64()),
-    }
-    for name in partition_by:
-        columns[f"partition.{name}"] = pa.array([int(one["partitionValues"][name]) for one in found], pa.int32())
-    return pa.table(columns)
-
-
-def _root(uri: str) -> str:
+def root_of(uri: str) -> str:
+    """Of a table, in the bucket."""
     return uri[uri.index("/lake/") + 1 :]
-
-
-def _name(uri: str) -> str:
-    return _root(uri).removeprefix("lake/")

@@ -148,7 +148,7 @@ def played(world: World, name: str, work: Callable[[], None]) -> FirnError | Non
     except DamagedError as fault:
         world.tell(f"ends as damaged: {fault.what}")
         if not world.has_rotted:
-            world.laws.breaks("nothing is damaged by itself", f"{name}: {fault.what}")
+            world.breaks("nothing is damaged by itself", f"{name}: {fault.what}")
         return fault
     except AlreadyExistsError as fault:
         # A lost executor wrote under the name that its retry has too. The next go has another name.
@@ -156,6 +156,6 @@ def played(world: World, name: str, work: Callable[[], None]) -> FirnError | Non
         return fault
     except RefusedError as fault:
         world.tell(f"ends as refused: {fault.what}")
-        world.laws.breaks("a right request is not refused", f"{name}: {fault.what}")
+        world.breaks("a right request is not refused", f"{name}: {fault.what}")
         return fault
     return None

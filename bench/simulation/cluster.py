@@ -46,7 +46,11 @@ class Row:
 
     def take(self, column: str, us: int, value: Any) -> None:
         known = self.cells.get(column)
-        if known is None or us > known[0] or (us, value) != known and us == known[0] and stored(value) > stored(known[1]):
+        if (
+            known is None
+            or us > known[0]
+            or ((us, value) != known and us == known[0] and stored(value) > stored(known[1]))
+        ):
             self.cells[column] = (us, value)
 
     @property
@@ -66,7 +70,7 @@ class Row:
 Partition = dict[Key, Row]
 
 
-def stored(value: Any) -> bytes:
+def stored(value: Any) -> bytes:  # noqa: PLR0911
     """As Cassandra compares cells of one time: by their bytes."""
     match value:
         case None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bench.simulation import clocks, stage, wrong_readers
-from bench.simulation.bucket import SimulatedDelta
+from bench.simulation.delta import SimulatedDelta
 from bench.simulation.seams import Seam
 from core import gate, ids, ring
 from core.errors import OutcomeUnknownError
@@ -27,7 +27,7 @@ from stores.ledger import CqlLedger
 
 @dataclass(frozen=True)
 class Control:
-    """`law`: what a story that is caught is about, in a few words."""
+    """One switch: what it does wrong, and where."""
 
     name: str
     what: str
@@ -64,7 +64,8 @@ def _cleared_by_scan(run: Any, done: Any) -> Any:
 
 def _settled_by_scan(run: Any, unit: Unit, _: Any) -> Unit:
     run.check(unit)
-    _clear_by_scan(run, unit)
+    if unit.move.sink.is_cql:
+        _clear_by_scan(run, unit)
     settled: Unit = run.change(unit, unit.changed(settled=True))
     return settled
 
@@ -98,7 +99,7 @@ def _unchecked_sources(table: Any, loaded: Any, parts: Sequence[Any], removes: S
     return [live[path] for path in pinned if path in live]
 
 
-_commit = publish.commit
+_commit = committing.commit
 
 
 def _tidy_commit(table: Any, parts: Sequence[Any], **options: Any) -> int:
@@ -183,7 +184,6 @@ def _held_anyway(keeper: Any, name: str) -> Any:
     return keeper._held.get(name)
 
 
-
 def _seams() -> Iterator[Control]:
     yield Control(
         "drop before verify",
@@ -191,7 +191,7 @@ def _seams() -> Iterator[Control]:
         (
             Seam("core.moves", "why_not_drop", _free_when_copied),
             Seam("jobs.drop", "_is_leaving", _leaves_when_copied),
-            Seam("jobs.drop", "prove", lambda *_: None),
+            Seam("jobs.drop", "prove", lambda _, free: list(free)),
         ),
     )
     yield Control(
@@ -205,7 +205,9 @@ def _seams() -> Iterator[Control]:
         (Seam("jobs.fold", "_cleared", _cleared_by_scan), Seam("jobs.move", "_settled", _settled_by_scan)),
     )
     yield Control(
-        "lane cleared by range", "the lane is cleared part by part", (Seam("stores.lane", "Lane.clear", _clear_by_range),)
+        "lane cleared by range",
+        "the lane is cleared part by part",
+        (Seam("stores.lane", "Lane.clear", _clear_by_range),),
     )
     yield Control(
         "commit without epoch",

@@ -1,30 +1,20 @@
 """What `stores.cassandra.Database` is to the product, over the simulated cluster."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from bench.simulation.cluster import QUORUM, Cluster, Row, shape_of
 from bench.simulation.network import TIMEOUT_SECONDS, Network, silent, unknown
 from bench.simulation.statements import Ddl, Delete, Insert, Select, Update, parsed, value_of
+from bench.simulation.watch import Watch
 from stores.cassandra import UNSET, Level, MissingTableError, Rows, Statement
 
-R = TypeVar("R")
 PAGE_ROWS = 3
 _LOST_WRITE, _LOST_READ = unknown("Cassandra"), silent("Cassandra")
 _ASIDE = ("heads", "members", "memberships")  # written with every message, and no part of any move
-
-
-@dataclass
-class Watch:
-    """Whom the cluster tells what happens to it. Each is called at the very instant."""
-
-    dropping: Callable[[str], None]
-    dropped: Callable[[str], None]
-    deleted: Callable[[str, dict[str, Any]], None]
-    ledger: Callable[[str, dict[str, Any], dict[str, Any], dict[str, Any]], None]
-    looked: Callable[[str], None]
 
 
 @dataclass
@@ -43,25 +33,24 @@ class SimulatedDatabase:
 
     def each(self, query: str, many: Iterable[Sequence[Any]], level: Level = Level.QUORUM) -> Iterator[Rows]:
         plan, asked = parsed(query), list(many)
-        if isinstance(plan, Insert):
-            work = lambda: [self._cas(plan, params) and [] for params in asked]  # noqa: E731
-            yield from self.network.call(f"insert {plan.table}", work, _LOST_WRITE)
-            return
-        assert isinstance(plan, Select)
-        found = self.network.call(
-            f"read {plan.table}", lambda: [self._read(plan, params, level) for params in asked], _LOST_READ
-        )
-        yield from found
+
+        def work() -> list[Rows]:
+            if isinstance(plan, Select):
+                return [self._read(plan, params, level) for params in asked]
+            for params in asked:
+                self._cas(plan, params)
+            return [[] for _ in asked]
+
+        lost = _LOST_READ if isinstance(plan, Select) else _LOST_WRITE
+        yield from self.network.call(f"each of {plan.table}", work, lost)
 
     def pages(self, query: str, params: Sequence[Any], page_rows: int, level: Level = Level.QUORUM) -> Iterator[Rows]:
         plan = parsed(query)
         assert isinstance(plan, Select)
         after: Any = None
         while True:
-            here = after
-            page = self.network.call(
-                f"scan {plan.table}", lambda at=here: self._page(plan, params, level, at), _LOST_READ
-            )
+            ask = partial(self._page, plan, params, level, after)
+            page = self.network.call(f"scan {plan.table}", ask, _LOST_READ)
             yield [row.values(plan.columns) for _, row in page[:PAGE_ROWS]]
             if len(page) <= PAGE_ROWS:
                 return

@@ -189,7 +189,8 @@ def _plain(row: Row) -> tuple[Any, ...]:
 def _row(plain: tuple[Any, ...]) -> Row:
     *facts, at_us, reactions = plain
     at = None if at_us is None else ids.UNIX_EPOCH + at_us * _MICROSECOND
-    return Row(*facts, server_ts=at, reactions=tuple(Reaction(*one) for one in reactions))
+    named: dict[str, Any] = dict(zip(_SCALARS, facts, strict=True))
+    return Row(**named, server_ts=at, reactions=tuple(Reaction(*one) for one in reactions))
 
 
 @lru_cache(4000)

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from bench.simulation import cast, stage
 from bench.simulation.cast import Part, Role, played
 from bench.simulation.chance import Stream
 from bench.simulation.cluster import NODES
+from bench.simulation.laws import Laws
 from bench.simulation.network import Weather
 from bench.simulation.reading import walk
 from bench.simulation.scenes import CHOICES, Speaker, prepare
@@ -45,17 +47,17 @@ class Outcome:
 def run(plan: Plan) -> Outcome:
     """The seams must be installed."""
     world = _world(plan)
+    laws = Laws(world)
     stage.enter(world)
     try:
-        _played_out(world)
+        _played_out(world, laws)
     except DeadlockError:
-        world.laws.breaks("nobody waits for ever", "everybody does")
+        world.breaks("nobody waits for ever", "everybody does")
     finally:
         world.scheduler.close()
-        stage.enter(None)
-    violation = world.laws.broken[0] if world.laws.broken else ""
+        stage.leave()
     scheduler = world.scheduler
-    return Outcome(plan, violation, scheduler.steps, scheduler.now, dict(world.chance.happened), tuple(world.story))
+    return Outcome(plan, world.broken, scheduler.steps, scheduler.now, dict(world.chance.happened), tuple(world.story))
 
 
 def _world(plan: Plan) -> World:
@@ -88,7 +90,7 @@ def _weather(chance: Stream) -> Weather:
     )
 
 
-def _played_out(world: World) -> None:
+def _played_out(world: World, laws: Laws) -> None:
     chance = world.scheduler.director.chance
     world.chance.is_calm = True
     prepare(world, CHOICES[chance.whole(len(CHOICES))], Speaker(world, chance))
@@ -101,10 +103,10 @@ def _played_out(world: World) -> None:
     world.chance.is_calm = True
     world.tell("--- the faults stop ---")
     _wind_down(world, parts)
-    if not world.laws.broken:
+    if not world.broken:
         _come_to_rest(world)
-    if not world.laws.broken:
-        _last_judgement(world)
+    if not world.broken:
+        _last_judgement(world, laws)
 
 
 def _roles(chance: Stream) -> list[Role]:
@@ -131,7 +133,7 @@ def _roles(chance: Stream) -> list[Role]:
 def _turmoil(world: World, parts: Sequence[Part], chance: Stream) -> None:
     until = world.scheduler.now + TURMOIL_SECONDS * (0.5 + 0.5 * chance.noise())
     node_down_at = until * chance.noise() if chance.noise() < 0.3 else None
-    while world.scheduler.now < until and not world.laws.broken:
+    while world.scheduler.now < until and not world.broken:
         world.scheduler.sleep(TICK_SECONDS)
         if chance.noise() < 0.12:
             world.today += timedelta(days=(1, 2, 2, 24)[chance.whole(4)])
@@ -152,7 +154,7 @@ def _supervise(world: World, parts: Sequence[Part]) -> None:
 
 def _require_sane(world: World, part: Part) -> None:
     if fault := part.actor.error:
-        world.laws.breaks("nobody fails in a way nobody knows", f"{part.actor.name}: {type(fault).__name__}: {fault}")
+        world.breaks("nobody fails in a way nobody knows", f"{part.actor.name}: {type(fault).__name__}: {fault}")
 
 
 def _wind_down(world: World, parts: Sequence[Part]) -> None:
@@ -185,14 +187,14 @@ def _come_to_rest(world: World) -> None:
         world.scheduler.sleep(4.0)
         before = _standing(world)
         jobs = (cast.dropping, cast.moving, cast.folding)
-        director = world.scheduler.director.chance
-        faults = [played(world, job.__name__, lambda job=job: job(world, director)) for job in jobs]
-        if world.laws.broken:
+        chance = world.scheduler.director.chance
+        faults = [played(world, job.__name__, partial(job, world, chance)) for job in jobs]
+        if world.broken:
             return
         if before == _standing(world) and not any(faults):
             return
     why = next((fault.what for fault in faults if fault), "something changes every day")
-    world.laws.breaks("everything comes to rest", why)
+    world.breaks("everything comes to rest", why)
 
 
 def _standing(world: World) -> Any:
@@ -205,18 +207,18 @@ def _standing(world: World) -> Any:
     return units, runs, lane, ends
 
 
-def _last_judgement(world: World) -> None:
+def _last_judgement(world: World, laws: Laws) -> None:
     """All that was said is there, nothing else is, and readers see just that."""
     unread = _unread(world)
     unfolded = [row.keys["name"] for row in world.cluster.rows(f"{REGION}_meta.runs") if not row.value("folded")]
     if unread or unfolded or world.log.letters:
-        world.laws.breaks("everything is taken in", f"{unread or unfolded or world.log.letters} is not")
+        world.breaks("everything is taken in", f"{unread or unfolded or world.log.letters} is not")
         return
     for week, wanted in world.truth.possible.items():
-        for key, what in lacking(wanted, world.laws.found(week, NODES)):
-            world.laws.breaks("nothing invented", f"{what} of {world.names.get(key[1], key[1].hex())}")
+        for key, what in lacking(wanted, laws.found(week, NODES)):
+            world.breaks("nothing invented", f"{what} of {world.names.get(key[1], key[1].hex())}")
             return
-        world.laws.readable(week)
+        laws.readable(week)
     for conversation in conversations():
         _read_whole(world, conversation)
 
@@ -225,6 +227,6 @@ def _read_whole(world: World, conversation: bytes) -> None:
     shown = walk(world, world.scheduler.director.chance, conversation, is_calm=True)
     must = world.truth.snapshot(conversation)
     wanted = {key[1] for key, known in must.items() if known.is_sent and not known.is_deleted}
-    if shown.keys() != wanted and not world.laws.broken:
+    if shown.keys() != wanted and not world.broken:
         name = world.conversation_name(conversation)
-        world.laws.breaks("readers see all, and nothing else", f"{len(shown)} of {len(wanted)} messages of {name}")
+        world.breaks("readers see all, and nothing else", f"{len(shown)} of {len(wanted)} messages of {name}")

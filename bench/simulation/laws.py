@@ -6,15 +6,14 @@ durable must be found there at any instant, by any quorum.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.simulation import raw
 from bench.simulation.bucket import Version
 from bench.simulation.cluster import NODES
 from bench.simulation.truth import Found, add, lacking
-
-if TYPE_CHECKING:
-    from bench.simulation.world import World
+from bench.simulation.watch import Cells
+from bench.simulation.world import World
 
 _FOLLOWS = {
     "open": ("open", "sealed"),
@@ -25,24 +24,27 @@ _FOLLOWS = {
     "dropped": ("dropped", "open"),
 }
 _CQL = ("hot", "warm")
-Cells = dict[str, Any]
 
 
 @dataclass
 class Laws:
-    world: "World"
-    broken: list[str] = field(default_factory=list)
+    world: World
     proven: dict[int, Found] = field(default_factory=dict)
+    numbers: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def breaks(self, law: str, how: str) -> None:
-        """The first one ends the history."""
-        if not self.broken:
-            self.broken.append(f"{law}: {how}")
-            self.world.tell(f"*** {law}: {how}")
+    def __post_init__(self) -> None:
+        watch = self.world.watch
+        watch.dropping, watch.dropped, watch.deleted, watch.ledger = (
+            self._dropping,
+            self._dropped,
+            self._out,
+            self._ledger,
+        )
+        watch.committed, watch.object_deleted, watch.kept = self._committed, self._purged, self.readable
 
     # what the stores tell
 
-    def ledger(self, table: str, keys: Cells, before: Cells, after: Cells) -> None:
+    def _ledger(self, table: str, keys: Cells, before: Cells, after: Cells) -> None:
         match table.rpartition(".")[2]:
             case "moves":
                 self._moved(keys, before, after)
@@ -50,7 +52,7 @@ class Laws:
                 self._pointed(keys, before, after)
             case "frozen" | "move_parts":
                 if before.get("epoch", 0) > after["epoch"]:
-                    self.breaks("no effect of an old epoch", f"{table} {keys} goes from {before} to {after}")
+                    self.world.breaks("no effect of an old epoch", f"{table} {keys} goes from {before} to {after}")
                 if table.endswith("frozen") and after.get("path"):
                     self._frozen(after["path"])
                     self.readable(keys["week"])
@@ -61,7 +63,9 @@ class Laws:
                     self.world.imported(keys["name"])
                     self.readable(keys["week"])
             case "weeks":
-                self.world.tell(f"ledger: tables of {keys['tier']} {self.world.name_of_week(keys['week'])} are {after['state']}")
+                self.world.tell(
+                    f"ledger: tables of {keys['tier']} {self.world.name_of_week(keys['week'])} are {after['state']}"
+                )
 
     def _moved(self, keys: Cells, before: Cells, after: Cells) -> None:
         world = self.world
@@ -70,10 +74,10 @@ class Laws:
         settled = ", settled" if after["settled"] else ""
         world.tell(f"ledger: {world.name_of_week(keys['week'])}/{keys['slice']} {told}{settled}{more}")
         if before and (after["revision"] <= before["revision"] or after["epoch"] < before["epoch"]):
-            self.breaks("no effect of an old epoch", f"a unit goes from {before} to {after}")
+            self.world.breaks("no effect of an old epoch", f"a unit goes from {before} to {after}")
         gives_up = (before.get("state"), after["state"]) == ("sealed", "open")
         if before and (after["state"] not in _FOLLOWS[before["state"]] or (gives_up and after["sink"] != "frozen")):
-            self.breaks("states follow each other", f"{after['state']} comes after {before['state']}")
+            self.world.breaks("states follow each other", f"{after['state']} comes after {before['state']}")
         if after["state"] == "verified" and before["state"] == "copied":
             self.proven[keys["week"]] = self._source(keys["week"], after)
         if any(before.get(fact) != after[fact] for fact in ("state", "sink", "shards", "generation")):
@@ -87,7 +91,7 @@ class Laws:
         if after.get("path") is not None:
             self.world.tell(f"ledger: pointer {place} → {after['path'] or 'nothing'}, version {after['version']}")
         if before.get("version", -1) > after["version"]:
-            self.breaks("a pointer only moves forward", f"{place} from {before['version']} to {after['version']}")
+            self.world.breaks("a pointer only moves forward", f"{place} from {before['version']} to {after['version']}")
         if before:
             self.readable(keys["week"])
 
@@ -98,14 +102,14 @@ class Laws:
             process.leases[name] = after["epoch"]
             self.world.tell(f"takes the lease {name}, epoch {after['epoch']}")
 
-    def deleted(self, table: str, keys: Cells) -> None:
+    def _out(self, table: str, keys: Cells) -> None:
         if table.endswith(".lane"):
             self.world.tell(f"takes {self.world.event_name(keys)} out of the lane")
             slice_ = self.world.slice_of(keys["conversation_id"].bytes)
             self._holds_lease(f"unit/{self.world.region}/{keys['week']}/{slice_}", "clears the lane")
             self.readable(keys["week"])
 
-    def dropping(self, table: str) -> None:
+    def _dropping(self, table: str) -> None:
         keyspace, _, name = table.partition(".")
         tier, week = keyspace.rpartition("_")[2], int(name.rpartition("_w")[2])
         self.world.tell(f"drops {table}")
@@ -113,48 +117,55 @@ class Laws:
         if name.startswith("messages"):
             self._may_drop(tier, week)
 
-    def dropped(self, table: str) -> None:
+    def _dropped(self, table: str) -> None:
         self.readable(int(table.rpartition("_w")[2]))
 
-    def committed(self, uri: str, version: Version, entries: Sequence[Any]) -> None:
+    def _committed(self, uri: str, version: Version, entries: Sequence[Any]) -> None:
         """A place has one live file at most; every live file is there."""
         adds = [entry["add"] for entry in entries if "add" in entry]
         removes = [entry["remove"] for entry in entries if "remove" in entry]
         for action in (*adds, *removes):
             self.world.tell(f"commits version {version.number}: {'+' if action in adds else '-'} {action['path']}")
-        for app in (entry["txn"]["appId"] for entry in entries if "txn" in entry):
-            self._holds_lease(app, "commits")
+        for transaction in (entry["txn"] for entry in entries if "txn" in entry):
+            self._numbered(uri, transaction["appId"], transaction["version"])
         if "/frozen/" in uri:
             return
         places: dict[tuple[str, str], str] = {}
         for path, action in version.live.items():
             place = (action["partitionValues"]["week"], action["partitionValues"]["shard"])
             if other := places.get(place):
-                self.breaks("nothing twice", f"{path} and {other} are both live")
+                self.world.breaks("nothing twice", f"{path} and {other} are both live")
             places[place] = path
-            if self.world.objects.peek(f"{uri[uri.index('/lake/') + 1:]}/{path}") is None:
-                self.breaks("a live file is there", path)
+            if self.world.objects.peek(f"{uri[uri.index('/lake/') + 1 :]}/{path}") is None:
+                self.world.breaks("a live file is there", path)
 
-    def object_deleted(self, key: str) -> None:
+    def _numbered(self, uri: str, app: str, number: int) -> None:
+        self._holds_lease(app, "commits")
+        last = self.numbers.get((uri, app), -1)
+        if number <= last:
+            self.world.breaks("no effect of an old epoch", f"{app} commits number {number} after {last}")
+        self.numbers[uri, app] = number
+
+    def _purged(self, key: str) -> None:
         if not key.endswith(".parquet"):
             return
         self.world.tell(f"purges {key}")
         if self.world.lake.holds(key):
-            self.breaks("a live file is there", f"{key} is deleted")
+            self.world.breaks("a live file is there", f"{key} is deleted")
 
     # the laws
 
     def readable(self, week: int) -> None:
         """Whoever reads now finds all that is durable."""
         wanted = self.world.truth.durable.get(week)
-        if not wanted or self.broken:
+        if not wanted or self.world.broken:
             return
         tables = [f"{self.world.region}_hot.lane"]
         tables += [name for tier in _CQL for name in raw.week_tables(self.world.region, tier, week)]
         for nodes in raw.quorums(self.world, tables):
             found = self.found(week, nodes)
             for key, what in lacking(found, wanted):
-                self.breaks("nothing lost", f"{self.world.name_of(key)} is not to be read: {what} is missing")
+                self.world.breaks("nothing lost", f"{self.world.name_of(key)} is not to be read: {what} is missing")
                 return
 
     def found(self, week: int, nodes: Sequence[int]) -> Found:
@@ -184,11 +195,11 @@ class Laws:
         }
         shards = [shard for shard, path in pointers.items() if path]
         if unit["shards"] and not unit["generation"] and len(shards) < unit["shards"]:
-            self.breaks("a reader finds its file", f"{self.world.name_of_week(week)} lacks pointers")
+            self.world.breaks("a reader finds its file", f"{self.world.name_of_week(week)} lacks pointers")
         for shard in shards:
             held = raw.in_file(self.world, f"lake/messages/s{slice_:03d}/{pointers[shard]}")
             if held is None:
-                self.breaks("a reader finds its file", f"{pointers[shard]} is gone")
+                self.world.breaks("a reader finds its file", f"{pointers[shard]} is gone")
                 return
             yield from (one for one in held.items() if self._shard(one[0][0], unit["shards"]) == shard)
 
@@ -202,7 +213,7 @@ class Laws:
             if is_ours and row.keys["generation"] < generations:
                 held = raw.in_file(self.world, row.value("path"))
                 if held is None:
-                    self.breaks("a reader finds its file", f"{row.value('path')} is gone")
+                    self.world.breaks("a reader finds its file", f"{row.value('path')} is gone")
                     return
                 yield from held.items()
 
@@ -218,7 +229,7 @@ class Laws:
                 add(found, key, known)
             for key, what in lacking(found, wanted):
                 where_ = f"not in {below or 'cold'}, replicas {nodes}"
-                self.breaks("no drop before proof", f"{what} of {self.world.name_of(key)} is {where_}")
+                self.world.breaks("no drop before proof", f"{what} of {self.world.name_of(key)} is {where_}")
                 return
 
     def _cold_of(self, week: int) -> Iterator[Any]:
@@ -235,7 +246,7 @@ class Laws:
         people = {row.value("user_id") for row in subjects.values()}
         keys = {row.keys["user_id"] for row in self.world.cluster.rows(f"{self.world.region}_vault.person_keys")}
         if not people <= keys or (held and not people):
-            self.breaks("frozen values can be opened", f"keys of {path} are missing")
+            self.world.breaks("frozen values can be opened", f"keys of {path} are missing")
 
     def _holds_lease(self, name: str, doing: str) -> None:
         """Whoever lost his lease may do what cannot be undone only if he looked at it after his last waiting."""
@@ -246,7 +257,7 @@ class Laws:
             row = self.world.cluster.row(f"{self.world.region}_meta.leases", held)
             if row and row.value("epoch") > epoch and process.looked_at.get(held, -1.0) <= process.waited_at:
                 how = f"{process.name} {doing} at {scheduler.now:.1f} s under epoch {epoch} of {held}, without a look"
-                self.breaks("no irreversible step without a look at the lease", how)
+                self.world.breaks("no irreversible step without a look at the lease", how)
 
 
 def where(unit: Cells) -> list[str]:
@@ -256,5 +267,3 @@ def where(unit: Cells) -> list[str]:
     if unit["state"] == "switched" and unit["sink"] != "frozen":
         return [unit["source"], unit["sink"]]
     return [unit["source"], *older]
-
-

@@ -200,4 +200,6 @@ class Log:
 
 
 def _short(offsets: Mapping[Place, int]) -> str:
-    return ", ".join(f"{topic.rpartition('.')[2]}/{partition}@{offset}" for (topic, partition), offset in offsets.items())
+    return ", ".join(
+        f"{topic.rpartition('.')[2]}/{partition}@{offset}" for (topic, partition), offset in offsets.items()
+    )

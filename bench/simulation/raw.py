@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.simulation.cluster import NODES, QUORUM, Partition, merged_partition, ordered
 from bench.simulation.files import groups_in
 from bench.simulation.truth import Found, Key, Known, add, known_of
-
-if TYPE_CHECKING:
-    from bench.simulation.world import World
+from bench.simulation.world import World
 
 _RING_BITS = 64
 
@@ -19,7 +17,7 @@ def shard_of(token: int, parts: int) -> int:
     return (token + 2**63 - 1) * parts >> _RING_BITS
 
 
-def quorums(world: "World", tables: Sequence[str]) -> list[Sequence[int]]:
+def quorums(world: World, tables: Sequence[str]) -> list[Sequence[int]]:
     """Every set of replicas that a read may ask; one will do where all are alike."""
     if any(table in world.cluster.uneven for table in tables):
         return list(combinations(NODES, QUORUM))
@@ -30,7 +28,7 @@ def week_tables(region: str, tier: str, week: int) -> tuple[str, str]:
     return f"{region}_{tier}.messages_w{week}", f"{region}_{tier}.reactions_w{week}"
 
 
-def in_tables(world: "World", tier: str, week: int, nodes: Sequence[int]) -> Found:
+def in_tables(world: World, tier: str, week: int, nodes: Sequence[int]) -> Found:
     """Nothing where there are no tables."""
     found: Found = {}
     messages, reactions = week_tables(world.region, tier, week)
@@ -48,7 +46,7 @@ def _message(row: Any) -> Known:
     return Known(is_sent, row.value("body"), change, bool(row.value("deleted")))
 
 
-def in_lane(world: "World", week: int, nodes: Sequence[int]) -> Found:
+def in_lane(world: World, week: int, nodes: Sequence[int]) -> Found:
     found: Found = {}
     for row in _rows(world, f"{world.region}_hot.lane", nodes, week):
         said = world.by_payload[row.value("event")]
@@ -56,7 +54,7 @@ def in_lane(world: "World", week: int, nodes: Sequence[int]) -> Found:
     return found
 
 
-def in_file(world: "World", key: str) -> dict[Key, Known] | None:
+def in_file(world: World, key: str) -> dict[Key, Known] | None:
     """None where it is not there, or rotten."""
     data = world.objects.peek(key)
     if data is None:
@@ -71,7 +69,7 @@ def in_file(world: "World", key: str) -> dict[Key, Known] | None:
     return found
 
 
-def _rows(world: "World", table: str, nodes: Sequence[int], week: int | None = None) -> Iterator[Any]:
+def _rows(world: World, table: str, nodes: Sequence[int], week: int | None = None) -> Iterator[Any]:
     held = [world.cluster.nodes[node].get(table, {}) for node in nodes]
     if not any(held):
         return

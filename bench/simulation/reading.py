@@ -1,6 +1,8 @@
 """Readers: walks through a conversation page by page by the product's own reader, each page held against what was
 said (I7, I8)."""
 
+from itertools import pairwise
+
 from bench.simulation.chance import Stream
 from bench.simulation.scenes import open_site
 from bench.simulation.truth import Found, Known
@@ -20,7 +22,7 @@ def walk(world: World, chance: Stream, conversation: bytes, is_calm: bool = Fals
     shown: dict[bytes, Known] = {}
     before: bytes | None = None
     limit = 1 + chance.whole(4)
-    while not world.laws.broken:
+    while not world.broken:
         must = world.truth.snapshot(conversation)
         page = _page(world, conversation, before, limit, is_calm)
         if page is None:
@@ -41,7 +43,7 @@ def _page(world: World, conversation: bytes, before: bytes | None, limit: int, i
             return reader.read_page(where, conversation, before, limit)
         except (BlockedError, OutcomeUnknownError) as fault:
             if is_calm:
-                world.laws.breaks("after the faults everything answers", f"a page: {fault.what}")
+                world.breaks("after the faults everything answers", f"a page: {fault.what}")
     return None
 
 
@@ -50,16 +52,16 @@ def _judge(world: World, conversation: bytes, before: bytes | None, page: Page, 
     top, bottom = before or HIGHEST, page.before or b""
     name = world.conversation_name(conversation)
     world.tell(f"reads {name}: {', '.join(world.names.get(one, '?') for one in shown) or 'nothing'}")
-    if any(one <= other for one, other in zip(shown, shown[1:], strict=False)) or any(one >= top for one in shown):
-        world.laws.breaks("once and in order", f"a page of {name} shows {[world.names.get(one) for one in shown]}")
+    if any(one <= other for one, other in pairwise(shown)) or any(one >= top for one in shown):
+        world.breaks("once and in order", f"a page of {name} shows {[world.names.get(one) for one in shown]}")
     for row in page.rows:
         key = (conversation, row.message_id)
         if why := world.truth.is_allowed(known_of(row), must.get(key, Known()), key):
-            world.laws.breaks("a page shows what was said", f"{world.name_of(key)}: {why}")
+            world.breaks("a page shows what was said", f"{world.name_of(key)}: {why}")
     for key, known in must.items():
         is_due = bottom <= key[1] < top and known.is_sent and key[1] not in shown
         if is_due and not _is_excused(world, page, key[1]) and not world.truth.possible_deletion(key):
-            world.laws.breaks("a page shows all that is durable", f"{world.name_of(key)} is missing")
+            world.breaks("a page shows all that is durable", f"{world.name_of(key)} is missing")
 
 
 def _is_excused(world: World, page: Page, message: bytes) -> bool:
@@ -71,5 +73,3 @@ def known_of(row: Row) -> Known:
     edit = (row.edit_id, row.body) if row.edit_id else None
     reactions = tuple((one.user_id, one.event_id, one.reaction) for one in row.reactions)
     return Known(row.is_message, None if edit else row.body, edit, row.deleted, reactions)
-
-

@@ -3,7 +3,7 @@
 Made by the product's own verbs, in a calm that ends before the history begins.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -181,7 +181,7 @@ def _in_frozen(where: Site, world: World, week: int, rows: list[Row]) -> None:
     drop.run(None, world.config, later, (REGION,), [week], True, world.tell)  # type: ignore[arg-type]
 
 
-def _nowhere(*_: object) -> None:
+def _nowhere(_: Site, __: World, ___: int, ____: list[Row]) -> None:
     """Born when something first happens in it."""
 
 
@@ -209,7 +209,7 @@ def _no_events(_: Iterable[Event]) -> None:
     raise AssertionError("these weeks take runs")
 
 
-_LIE = {
+_LIE: dict[Stage, Callable[[Site, World, int, list[Row]], None]] = {
     Stage.YOUNG: _in_hot,
     Stage.HOT: _in_hot,
     Stage.WARM: _in_warm,

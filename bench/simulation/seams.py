@@ -4,7 +4,7 @@ Everything else is the product itself. Each seam names a module and a name in it
 and holds the signatures together.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from bench.simulation import clocks, files, spreading, stage
-from bench.simulation.bucket import PlainSchema, SimulatedDelta
+from bench.simulation.delta import PlainSchema, SimulatedDelta
 from core import ring
 from core.archive import FreezeVerdict
 from core.sealing import Place
@@ -63,9 +63,10 @@ def _always_pays(sizes_bytes: Any, storage_class: str, months: int) -> FreezeVer
     return SimpleNamespace(pays=True, sentence="")  # type: ignore[return-value]
 
 
-def _fresh_place(*facts: Any) -> Place:
+def _fresh_place(region: str, *numbers: int) -> Place:
     """Its salt is as hard to guess as the seed."""
-    return Place(*facts, salt=bytes.fromhex(clocks.SimulatedId().hex))
+    week, slice_, generation, shard, epoch = numbers
+    return Place(region, week, slice_, generation, shard, epoch, bytes.fromhex(clocks.SimulatedId().hex))
 
 
 class Judge:

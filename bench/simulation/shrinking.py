@@ -1,4 +1,4 @@
-"""Makes a failing history short: leaves out odd things until every one that is left is needed for the same violation."""
+"""Makes a failing history short: leaves out odd things until each that is left is needed for the same violation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -12,9 +12,7 @@ from lakehouse.site import opened
 TRIES = 4
 
 
-def spread(
-    _: Any, config: Any, region: str, work: Callable[[Any, Any], Any], items: Sequence[Any]
-) -> list[Any]:
+def spread(_: Any, config: Any, region: str, work: Callable[[Any, Any], Any], items: Sequence[Any]) -> list[Any]:
     world = stage.world()
     driver = world.scheduler.current
 

@@ -1,18 +1,17 @@
 """The one world that the seams speak to: there is one at a time in a process."""
 
-from typing import TYPE_CHECKING, Optional
+from bench.simulation.world import World
 
-if TYPE_CHECKING:
-    from bench.simulation.world import World
-
-_world: Optional["World"] = None
+_entered: list[World] = []
 
 
-def world() -> "World":
-    assert _world is not None, "nothing is simulated now"
-    return _world
+def world() -> World:
+    return _entered[-1]
 
 
-def enter(entered: Optional["World"]) -> None:
-    global _world  # noqa: PLW0603
-    _world = entered
+def enter(entered: World) -> None:
+    _entered.append(entered)
+
+
+def leave() -> None:
+    _entered.pop()

@@ -123,7 +123,7 @@ class Truth:
         return any(one.kind is Kind.DELETED for one in self.said.get(key, ()))
 
     def is_allowed(self, shown: Known, must: Known, key: Key) -> str:
-        """Why a page may not show this of a message; empty when it may. Edits and reactions may be newer than `must`."""
+        """Why a page may not show this of a message; empty when it may. What changed it may be newer than `must`."""
         said = self.said.get(key, [])
         if not any(one.kind is Kind.SENT for one in said):
             return "nobody ever sent it"
@@ -144,10 +144,7 @@ class Truth:
             (user, event, value)
             for user, event, value in must.reactions
             if user not in here
-            and (
-                value is None
-                or any(one.user == user and one.event > event and one.value is None for one in events)
-            )
+            and (value is None or any(one.user == user and one.event > event and one.value is None for one in events))
         }
         left = replace(must, reactions=tuple(one for one in must.reactions if one not in gone))
         lack = shown.lacks(left)

@@ -1,5 +1,6 @@
 """Everything that one history has: stores, log, clocks, what was said, and the calendar that jobs go by."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -8,12 +9,12 @@ from typing import Any
 from bench.simulation.bucket import Lake, SimulatedObjects
 from bench.simulation.chance import Chance
 from bench.simulation.cluster import Cluster, ordered
-from bench.simulation.database import SimulatedDatabase, Watch
-from bench.simulation.laws import Laws
+from bench.simulation.database import SimulatedDatabase
 from bench.simulation.log import Log
 from bench.simulation.network import Network, Weather
 from bench.simulation.scheduler import Process, Scheduler
 from bench.simulation.truth import Key, Kind, Said, Truth
+from bench.simulation.watch import Watch
 from core import ids, ring, settings, weeks
 from schemas.events import Event, MessageDeleted, MessageEdited, MessageSent, ReactionSet, encode
 from stores.cassandra import Databases
@@ -69,6 +70,7 @@ class World:
     today: datetime = TODAY
     is_turmoil: bool = True
     has_rotted: bool = False
+    broken: str = ""
     story: list[tuple[float, str, str]] = field(default_factory=list)
     truth: Truth = field(default_factory=Truth)
     by_payload: dict[bytes, Said] = field(default_factory=dict)
@@ -81,12 +83,11 @@ class World:
         self.chance = Chance(self.plan.seed, self.plan.only)
         self.scheduler = Scheduler(self.chance.stream("director"))
         self.network = Network(self.scheduler, self.weather, self.tell)
-        self.laws = Laws(self)
+        self.watch = Watch(looked=self._looked, rotted=self._rotted)
         self.cluster = Cluster()
-        self.watch = Watch(self.laws.dropping, self.laws.dropped, self.laws.deleted, self.laws.ledger, self._looked)
         self.log = Log(self.network, REGION, 1, self.unix_ms, self.committed)
-        self.objects = SimulatedObjects(self.network, self.wall_clock, self.laws.object_deleted)
-        self.lake = Lake(self.objects, self.laws.committed)
+        self.objects = SimulatedObjects(self.network, self.wall_clock, self.watch)
+        self.lake = Lake(self.objects, self.watch)
         hot, warm = (SimulatedDatabase(self.cluster, self.network, self.watch, name) for name in ("hot", "warm"))
         self.databases: Any = Databases(hot, warm)  # type: ignore[arg-type]
 
@@ -110,20 +111,30 @@ class World:
     # what happens
 
     def tell(self, text: str) -> None:
-        if self.plan.is_told and not (self.laws.broken and self.story and self.story[-1][2].startswith("***")):
+        """The story ends where a law is broken."""
+        if self.plan.is_told and not self.broken:
             self.story.append((self.scheduler.now, self.scheduler.current.name, text))
+
+    def breaks(self, law: str, how: str) -> None:
+        """The first time ends the history."""
+        if not self.broken:
+            self.tell(f"*** {law}: {how}")
+            self.broken = f"{law}: {how}"
 
     def _looked(self, lease: str) -> None:
         process = self.scheduler.current.process
         process.looked_at[lease] = self.scheduler.now
         process.has_just_looked = True
 
+    def _rotted(self) -> None:
+        self.has_rotted = True
+
     def committed(self, place: Any, before: int, after: int) -> None:
         newly = [self.by_payload[record.value] for record in self.log.records[place][before:after]]
         for said in newly:
             self.truth.keep(said)
         for week in sorted({said.week for said in newly}):
-            self.laws.readable(week)
+            self.watch.kept(week)
 
     def imported(self, run: str) -> None:
         for said in self.runs[run]:
@@ -161,7 +172,7 @@ class World:
     def name_of(self, key: Key) -> str:
         return f"{self.names.get(key[1], key[1].hex())} of {self.conversation_name(key[0])}"
 
-    def event_name(self, keys: dict[str, Any]) -> str:
+    def event_name(self, keys: Mapping[str, Any]) -> str:
         return self.names.get(ordered(keys["event_id"]), "?")
 
     def name_of_week(self, week: int) -> str:
@@ -182,5 +193,3 @@ _KINDS: dict[type[Event], Kind] = {
 @cache
 def _token(conversation: bytes) -> int:
     return ring.token(conversation)
-
-

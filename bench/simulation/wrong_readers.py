@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from bench.simulation import clocks, stage
 from bench.simulation.scenes import open_site
@@ -84,7 +84,7 @@ class OldLedger(CqlLedger):
         if scheduler.now - at >= OLD_SECONDS:
             found = super().unit(week, slice_)
             kept[week, slice_] = (scheduler.now, found)
-        return found
+        return cast(Unit | None, found)
 
 
 def _with_old_ledger(world: Any) -> Any:
