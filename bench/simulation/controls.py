@@ -3,7 +3,7 @@
 A control puts one wrong thing in the place of one right thing, as a seam does, and leaves all the rest as it is.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -184,8 +184,8 @@ def _held_anyway(keeper: Any, name: str) -> Any:
     return keeper._held.get(name)
 
 
-def _seams() -> Iterator[Control]:
-    yield Control(
+_ALL = (
+    Control(
         "drop before verify",
         "the dropper takes a week whose units are copied, and proves nothing",
         (
@@ -193,78 +193,76 @@ def _seams() -> Iterator[Control]:
             Seam("jobs.drop", "_is_leaving", _leaves_when_copied),
             Seam("jobs.drop", "prove", lambda _, free: list(free)),
         ),
-    )
-    yield Control(
+    ),
+    Control(
         "proof that reads nothing",
         "verifying and proving trust what the copy said of itself",
         (Seam("lakehouse.ends", "verify", _trusts), Seam("lakehouse.ends", "covered", _trusts)),
-    )
-    yield Control(
+    ),
+    Control(
         "delete what is selected",
         "the lane is cleared of what a query finds now, not of what was read into the sink",
         (Seam("jobs.fold", "_cleared", _cleared_by_scan), Seam("jobs.move", "_settled", _settled_by_scan)),
-    )
-    yield Control(
+    ),
+    Control(
         "lane cleared by range",
         "the lane is cleared part by part",
         (Seam("stores.lane", "Lane.clear", _clear_by_range),),
-    )
-    yield Control(
+    ),
+    Control(
         "commit without epoch",
         "a commit does not compare its number with the last one of the unit",
         (Seam("lakehouse.commit", "DeltaTable", NumberlessDelta),),
-    )
-    yield Control(
+    ),
+    Control(
         "commit without its sources",
         "a commit does not look whether the files that it replaces are live",
         (Seam("lakehouse.commit", "_check_sources", _unchecked_sources),),
-    )
-    yield Control(
+    ),
+    Control(
         "cleanup on unknown",
         "the files of a commit without an answer are deleted",
         (Seam("lakehouse.publish", "commit", _tidy_commit), Seam("lakehouse.commit", "MAX_DOUBTS", 1)),
-    )
-    yield Control(
+    ),
+    Control(
         "pointer set backwards",
         "the repair sets pointers without comparing versions",
         (Seam("lakehouse.publish", "_repaired", _repaired_anyhow),),
-    )
-    yield Control(
+    ),
+    Control(
         "repair from two looks",
         "the repair takes the version of one moment for what is live at another",
         (Seam("lakehouse.publish", "snapshot", _two_looks),),
-    )
-    yield Control("seal without the gate", "nobody waits for the consumers", (Seam("jobs.move", "blocking", _no_gate),))
-    yield Control(
+    ),
+    Control("seal without the gate", "nobody waits for the consumers", (Seam("jobs.move", "blocking", _no_gate),)),
+    Control(
         "gate without route", "the gate looks at offsets alone", (Seam("jobs.move", "blocking", _gate_by_offsets),)
-    )
-    yield Control(
+    ),
+    Control(
         "wall-clock timestamps",
         "cells are written at the time of their writing",
         (Seam("stores.messages", "ids", SimpleNamespace(**(vars(ids) | {"unix_us": _wall_clock_us}))),),
-    )
-    yield Control(
+    ),
+    Control(
         "offsets before rows",
         "the consumer commits what it has not written yet",
         (Seam("serving.consumer", "Consumer.step", _step_hastily),),
-    )
-    yield Control(
+    ),
+    Control(
         "drop after a quorum read",
         "the proof before a drop asks two replicas",
         (Seam("lakehouse.ends", "Level", SimpleNamespace(QUORUM=Level.QUORUM, ALL=Level.QUORUM)),),
-    )
-    yield Control(
+    ),
+    Control(
         "grace skipped",
         "nobody waits for readers that are under way",
         tuple(Seam(module, "time", Impatient) for module in ("jobs.move", "jobs.fold", "jobs.drop", "jobs.maintain")),
-    )
-    yield Control(
+    ),
+    Control(
         "lease unchecked",
         "nobody looks at a lease before a step that cannot be undone",
         (Seam("stores.leases", "Keeper.check", _held_anyway),),
-    )
-    for name, what, seams in wrong_readers.CONTROLS:
-        yield Control(name, what, seams)
-
-
-CONTROLS: dict[str, Control] = {control.name: control for control in _seams()}
+    ),
+    *(Control(*facts) for facts in wrong_readers.CONTROLS),
+)
+CONTROLS: dict[str, Control] = {control.name: control for control in _ALL}

@@ -12,6 +12,7 @@ from bench.simulation.bucket import Version, root_of
 from bench.simulation.network import TIMEOUT_SECONDS, unknown
 from core.errors import OutcomeUnknownError
 
+LATE_COMMITS = 5.0  # as many as late writes to tables: there are far fewer commits
 _LOST = unknown("the object store")
 
 
@@ -59,7 +60,7 @@ class SimulatedDelta:
 
     def _commit(self, what: str, entries: list[Any]) -> None:
         world, number = stage.world(), self._held.number + 1
-        grave = world.scheduler.current.chance.odd("straggler", world.network.weather.straggler)
+        grave = world.scheduler.current.chance.odd("straggler", LATE_COMMITS * world.network.weather.straggler)
         if grave is None:
             world.lake.commit(self.uri, number, entries)
             return

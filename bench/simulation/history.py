@@ -28,6 +28,7 @@ _SPOTS = (
     *("read us_hot.lane", "scan us_hot.lane", "write us_hot.lane", "write us_hot.messages", "write us_warm"),
     *("read us_meta.moves", "change us_meta.moves", "read us_meta.pointers", "change us_meta.pointers"),
     *("load ", "commit ", "put ", "get ", "drop ", "scan us_hot.messages", "scan us_warm", "change us_meta.frozen"),
+    *("load ", "load ", "commit ", "commit ", "commit "),
     *("read us_meta.routes", "ask for", "fetch", "read us_meta.leases", "read us_meta.runs", "delete "),
 )
 

@@ -58,6 +58,21 @@ class Actor:
     ticket: int = 0
 
 
+@dataclass
+class _Ending:
+    """Keeps what an actor ended with, for whoever asks."""
+
+    actor: Actor
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, fault: BaseException | None, __: object) -> bool:
+        self.actor.is_done, self.actor.was_killed = True, isinstance(fault, Killed)
+        self.actor.error = None if self.actor.was_killed else fault
+        return True
+
+
 class Scheduler:
     """`director` is the actor of whoever made it; it sleeps while the others play."""
 
@@ -159,15 +174,10 @@ class Scheduler:
         return self.director
 
     def _play(self, actor: Actor, work: Callable[[], Any]) -> None:
-        try:
+        with _Ending(actor):
             if actor.process.dead_at is not None:
                 raise Killed
             actor.result = work()
-        except Killed:
-            actor.was_killed = True
-        except BaseException as fault:
-            actor.error = fault
-        actor.is_done = True
         del self._playing[actor]
         self.rouse(actor.joiners)
         self.current = self._next()
