@@ -64,7 +64,18 @@ class Row:
         return value if us > self.dead_us else None
 
     def values(self, columns: Iterable[str]) -> tuple[Any, ...]:
-        return tuple(map(self.value, columns))
+        """As `value` of each, without its calls."""
+        keys, cells, dead_us = self.keys, self.cells, self.dead_us
+        return tuple(
+            [
+                keys[column]
+                if column in keys
+                else cell[1]
+                if (cell := cells.get(column, _NO_CELL))[0] > dead_us
+                else None
+                for column in columns
+            ]
+        )
 
 
 Partition = dict[Key, Row]
