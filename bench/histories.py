@@ -36,6 +36,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.histories", description="Simulate the mover.")
     parser.add_argument("--seeds", type=int, default=1000, help="how many histories")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no history after so long")
     parser.add_argument("--seed", type=int, help="tell this one history, whatever becomes of it")
     parser.add_argument("--short", action="store_true", help="with --seed: make it short first, if it breaks a law")
     parser.add_argument("--control", choices=sorted(CONTROLS), help="with this known-bad variant of the product")
@@ -56,7 +57,7 @@ def _many(args: argparse.Namespace) -> int:
     laws: Counter[str] = Counter()
     failed: list[int] = []
     steps = done = 0
-    for outcome in _progressing(seeds):
+    for outcome in _progressing(seeds, began + args.minutes * 60.0):
         done, steps = done + 1, steps + outcome.steps
         if outcome.violation:
             failed.append(outcome.plan.seed)
@@ -71,10 +72,12 @@ def _many(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _progressing(seeds: Sequence[int]) -> Iterator[Outcome]:
+def _progressing(seeds: Sequence[int], until: float) -> Iterator[Outcome]:
     told_at = time.perf_counter()
     for number, seed in enumerate(seeds, 1):
         yield history.run(Plan(seed))
+        if time.perf_counter() > until:
+            return
         if time.perf_counter() - told_at > PROGRESS_SECONDS:
             told_at = time.perf_counter()
             print(f"{number} of {len(seeds)}, the last is seed {seed}", flush=True)
