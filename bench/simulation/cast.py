@@ -79,6 +79,7 @@ def importing(world: World, chance: Stream) -> None:
     week = old[chance.whole(len(old))]
     speaker = Speaker(world, chance)
     sent = [speaker.message(week) for _ in range(1 + chance.whole(3))]
+    said = [one for message in sent for one in world.truth.said[message.conversation_id, message.message_id]]
     where = open_site(world)
     by_slice: dict[int, list[Any]] = {}
     for message in sent:
@@ -86,7 +87,7 @@ def importing(world: World, chance: Stream) -> None:
     for slice_, rows in by_slice.items():
         name = f"import{world.drawn}"
         world.tell(f"imports {len(rows)} messages into {world.name_of_week(week)}")
-        bring(where, world, (week, slice_), rows, name)
+        bring(where, world, (week, slice_), rows, said, name)
 
 
 def reading(world: World, chance: Stream) -> None:

@@ -132,12 +132,6 @@ def _repaired_anyhow(site: Any, unit: Unit, table: Any, found: Any, version: int
     return len(wrong) + len(gone)
 
 
-def _two_looks(table: Any) -> tuple[int, dict[str, Any]]:
-    """What is live, and then, at another moment, the version."""
-    live = committing.live_files(table)
-    return committing.latest_version(table), live
-
-
 # The gate
 
 
@@ -228,11 +222,6 @@ _ALL = (
         "pointer set backwards",
         "the repair sets pointers without comparing versions",
         (Seam("lakehouse.publish", "_repaired", _repaired_anyhow),),
-    ),
-    Control(
-        "repair from two looks",
-        "the repair takes the version of one moment for what is live at another",
-        (Seam("lakehouse.publish", "snapshot", _two_looks),),
     ),
     Control("seal without the gate", "nobody waits for the consumers", (Seam("jobs.move", "blocking", _no_gate),)),
     Control(

@@ -3,7 +3,7 @@
 Made by the product's own verbs, in a calm that ends before the history begins.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -191,17 +191,21 @@ def _import(where: Site, world: World, week: int, rows: list[Row]) -> None:
     for row in rows:
         slices.setdefault(world.slice_of(row.conversation_id), []).append(row)
     for slice_, held in slices.items():
-        bring(where, world, (week, slice_), held, "before")
+        said = [one for row in held for one in world.truth.said[row.key]]
+        bring(where, world, (week, slice_), held, said, "before")
 
 
-def bring(where: Site, world: World, unit: tuple[int, int], rows: Iterable[Row], name: str) -> None:
-    """One run of imported rows, by the import's own way of landing."""
+def bring(
+    where: Site, world: World, unit: tuple[int, int], rows: Iterable[Row], said: Sequence[Said], name: str
+) -> None:
+    """One run of imported rows, by the import's own way of landing. `said`: all that the rows were made of."""
     load = landing.load_of(unit, "0", rows)
     sinks = landing.Sinks(
         name, name, where.ledger, where.objects, where.db.hot.write, _no_events, where.config.layout.row_group_bytes
     )
     stem = landing._stem(sinks, load)
-    world.runs[stem + name] = [said for row in load.rows for said in world.truth.said[row.key]]
+    keys = {row.key for row in load.rows}
+    world.runs[stem + name] = [one for one in said if one.key in keys]
     landing.as_runs(sinks, [load])
 
 
