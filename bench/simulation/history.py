@@ -134,8 +134,14 @@ def _roles(chance: Stream) -> list[Role]:
 def _turmoil(world: World, parts: Sequence[Part], chance: Stream) -> None:
     until = world.scheduler.now + TURMOIL_SECONDS * (0.5 + 0.5 * chance.noise())
     node_down_at = until * chance.noise() if chance.noise() < 0.3 else None
+    operator = world.chance.stream("operator")
+    rewind_at = until * operator.noise() if operator.noise() < 0.25 else None
     while world.scheduler.now < until and not world.broken:
         world.scheduler.sleep(TICK_SECONDS)
+        if rewind_at is not None and world.scheduler.now > rewind_at:
+            rewind_at = None
+            place = sorted(world.log.records)[operator.whole(len(world.log.records))]
+            world.log.rewind(place, operator.whole(world.log.committed_offset(place) + 1))
         if chance.noise() < 0.12:
             world.today += timedelta(days=(1, 2, 2, 24)[chance.whole(4)])
             world.tell(f"=== it is {world.today:%Y-%m-%d} now ===")

@@ -135,9 +135,13 @@ class Log:
             if present:
                 self.wanted[place] = present[(at + self.turned) % len(present)]
 
-    def rewind(self, place: Place, offset: int, route: int) -> None:
-        """By an operator, while nobody consumes."""
-        self.commits[place] = (min(offset, self.commits[place][0]), gate.metadata(route))
+    def rewind(self, place: Place, offset: int) -> None:
+        """By an operator, who sends every member away first; what Kafka's own tools commit has no metadata."""
+        self.network.tell(f"=== {_short({place: offset})}: everything from here on is read again ===")
+        self.commits[place] = (min(offset, self.commits[place][0]), "")
+        for member in self.members:
+            member.is_expelled = True
+        self.members.clear()
 
     def _look_after(self) -> None:
         gone = [member for member in self.members if not member.is_expelled and self._is_gone(member)]
