@@ -12,6 +12,7 @@ from core.errors import BlockedError, OutcomeUnknownError
 from core.overlay import Row
 from lakehouse import reader
 from lakehouse.reader import Page
+from stores.objects import NotFoundError
 
 HIGHEST = b"\xff" * 16
 _TRIES = 3
@@ -39,11 +40,16 @@ def _page(world: World, conversation: bytes, before: bytes | None, limit: int, i
     """None when the stores did not answer; in a calm they must."""
     where = open_site(world)
     for _ in range(_TRIES):
+        began = world.scheduler.now
         try:
             return reader.read_page(where, conversation, before, limit)
         except (BlockedError, OutcomeUnknownError) as fault:
             if is_calm:
                 world.breaks("after the faults everything answers", f"a page: {fault.what}")
+        except NotFoundError:
+            # Days pass in seconds here: what is kept for days may be gone for a reader that stood still.
+            if world.scheduler.now - began <= world.config.clocks.longest_read_seconds:
+                raise
     return None
 
 
