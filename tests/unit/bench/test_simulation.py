@@ -44,7 +44,7 @@ CAUGHT_BY = {
     "grace skipped": 52,
     "lease unchecked": 85,
     "cold before hot": 19,
-    "sink before lane": 87,
+    "sink before lane": 571,
     "dedupe keeps the first": 1,
     "overlay before dedupe": 1,
     "old copy of the ledger": 2,
