@@ -36,7 +36,7 @@ class Attempt:
 
     site: Site
     keeper: Keeper
-    spark: SparkSession
+    spark: SparkSession | None
     now: datetime
     name: str
     say: shell.Say
@@ -108,7 +108,7 @@ def resting(unit: Unit) -> Unit:
 
 @contextmanager
 def attempt(
-    spark: SparkSession, config: settings.Settings, region: str, now: datetime, say: shell.Say
+    spark: SparkSession | None, config: settings.Settings, region: str, now: datetime, say: shell.Say
 ) -> Iterator[Attempt]:
     with (
         opened(config, region, now) as site,
@@ -118,7 +118,7 @@ def attempt(
 
 
 def each_region(
-    spark: SparkSession,
+    spark: SparkSession | None,
     config: settings.Settings,
     now: datetime,
     regions: Iterable[str],

@@ -38,7 +38,7 @@ _POLL_SECONDS = 0.2
 
 
 def run(
-    spark: SparkSession,
+    spark: SparkSession | None,
     config: settings.Settings,
     now: datetime,
     regions: tuple[str, ...],
