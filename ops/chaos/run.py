@@ -1,16 +1,15 @@
 """Each phase: late changes, then every week's job meets its fate; another run finishes them all; nothing is missing.
 
 list the steps (a run on one week) ─ a region with a week per trial ─ per phase:
-late changes ─ kill, freeze ─ late changes ─ same rows? ─ run the job again ─ wake the frozen ─ same rows?
+kill, freeze, harm ─ late changes ─ same rows? ─ run the job again ─ wake the frozen ─ same rows?
 """
 
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,76 +17,85 @@ from typing import Any
 
 from core.errors import BlockedError, DamagedError
 from core.settings import Settings
+from ops.chaos.proxy import Protocol
 from ops.chaos.stage import Stage, staged
-from ops.chaos.trials import PHASES, Fate, Phase, Trial, one_per_kind, trials
-from ops.chaos.worker import Order, run_job, work
+from ops.chaos.trials import PHASES, Fate, Phase, Trial, WireTrial
+from ops.chaos.worker import REQUESTS, Order, run_job, work
 from quality import run as quality
 
 Say = Callable[[str], None]
+AnyTrial = Trial | WireTrial
 AT_ONCE = 4
 CHILD_SECONDS = 120.0
-# A process that is revived may find that another has done its work: that is a clean end, too.
+# One that is woken may find that another has done its work, and one whose reply was lost may stop: clean ends, too.
 CLEAN = (0, 2, 3, 5)
 _KILLED = -signal.SIGKILL
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a run on one week does in a phase: its steps in their order, and how many requests it sends."""
+
+    steps: tuple[str, ...]
+    requests: Mapping[Protocol, int]
 
 
 @dataclass(frozen=True)
 class Outcome:
     """`left` is where the ledger showed the week when its process was dead or frozen; `ended` its exit code."""
 
-    trial: Trial
+    trial: AnyTrial
     left: str
     ended: int
 
 
-def listed(config: Settings, phases: Sequence[Phase], say: Say) -> dict[str, list[str]]:
-    """The steps of each phase, in order, as a run on one week takes them."""
+def listed(config: Settings, phases: Sequence[Phase], say: Say) -> dict[Phase, Listing]:
     with staged(config, 1) as stage, TemporaryDirectory() as folder:
         found = {}
-        for phase in PHASES[: 1 + max(PHASES.index(phase) for phase in phases)]:
+        for phase in _up_to(phases):
             if not phase.is_quiet:
                 stage.change()
-            found[phase.name] = _steps_of(stage, phase, Path(folder))
-            say(f"{phase.name}: {len(found[phase.name])} steps")
-    return {phase.name: found[phase.name] for phase in phases}
+            found[phase] = _listing(stage, phase, Path(folder) / "log")
+            say(f"{phase.name}: {len(found[phase].steps)} steps")
+    return {phase: found[phase] for phase in phases}
 
 
-def run(config: Settings, phases: Sequence[Phase], is_quick: bool, say: Say) -> dict[str, Any]:
+def run(config: Settings, planned: Mapping[Phase, Sequence[AnyTrial]], say: Say) -> dict[str, Any]:
     """DamagedError when a row is missing, altered or there twice, or when a process did not end cleanly."""
-    steps = listed(config, phases, say)
-    planned = {phase: list(trials(phase, steps[phase.name])) for phase in phases}
-    if is_quick:
-        planned = {phase: one_per_kind(every) for phase, every in planned.items()}
     with staged(config, max(map(len, planned.values()))) as stage, TemporaryDirectory() as folder:
-        outcomes = []
-        for phase in PHASES[: 1 + max(PHASES.index(phase) for phase in phases)]:
+        outcomes: list[Outcome] = []
+        for phase in _up_to(list(planned)):
             outcomes += _tried(stage, phase, planned.get(phase, []), Path(folder), say)
         total = stage.check()
-    return {
-        "trials": len(outcomes),
-        "weeks": len(stage.weeks),
-        "rows": total.rows,
-        "digest": str(total),
-        "outcomes": [_told(one) for one in outcomes],
-    }
+    told = [asdict(one.trial) | {"left": one.left, "ended": one.ended} for one in outcomes]
+    facts = {"rows": total.rows, "digest": str(total), "outcomes": told}
+    return {"trials": len(outcomes), "weeks": len(stage.weeks), **facts}
 
 
-def _told(outcome: Outcome) -> dict[str, Any]:
-    return asdict(outcome.trial) | {"left": outcome.left, "ended": outcome.ended}
+def phases_named(names: Sequence[str]) -> list[Phase]:
+    return [phase for phase in PHASES if not names or phase.name in names]
 
 
-def _steps_of(stage: Stage, phase: Phase, folder: Path) -> list[str]:
-    now, log = stage.now(phase.days), folder / "steps"
-    _judge(stage, phase, now)
+def _up_to(phases: Sequence[Phase]) -> Sequence[Phase]:
+    """Weeks must live through what comes before a phase, too."""
+    return PHASES[: 1 + max(PHASES.index(phase) for phase in phases)]
+
+
+def _listing(stage: Stage, phase: Phase, log: Path) -> Listing:
+    now = stage.now(phase.days)
+    _judge(stage, phase)
     child = _start(Order(stage.config, phase.job, now, stage.weeks[0], None, log))
     if (code := _ended(child)) != 0:
         raise DamagedError(f"{phase.name}: a run without any fault ended with {code}: {_last(log)}", "mend that first")
-    return [line for line in log.read_text().splitlines() if not line.startswith("= ")]
+    lines = log.read_text().splitlines()
+    told = [line.removeprefix(REQUESTS).split() for line in lines if line.startswith(REQUESTS)]
+    steps = tuple(line for line in lines if not line.startswith((REQUESTS, "= ")))
+    return Listing(steps, {Protocol(protocol): int(count) for protocol, count in told})
 
 
-def _tried(stage: Stage, phase: Phase, every: Sequence[Trial], folder: Path, say: Say) -> list[Outcome]:
+def _tried(stage: Stage, phase: Phase, every: Sequence[AnyTrial], folder: Path, say: Say) -> list[Outcome]:
     now = stage.now(phase.days)
-    _judge(stage, phase, now)
+    _judge(stage, phase)
     orders = {
         trial: Order(stage.config, phase.job, now, week, trial, folder / f"{week}.log")
         for week, trial in zip(stage.weeks, every, strict=False)
@@ -97,22 +105,22 @@ def _tried(stage: Stage, phase: Phase, every: Sequence[Trial], folder: Path, say
     if not phase.is_quiet:
         stage.change()
     stage.check()
-    say(f"{phase.name}: {len(every)} processes killed or frozen; every row is there")
+    say(f"{phase.name}: {len(every)} processes killed, frozen or harmed; every row is there")
     stage.wait_for_leases()
     run_job(phase.job, stage.config, now, list(stage.weeks))
-    ends = {trial: _revived(child) if trial.fate is Fate.FROZEN_BEFORE else child.exitcode for trial, child in met}
+    ends = {trial: _revived(child) if _is_asleep(trial) else child.exitcode for trial, child in met}
     _require_clean(orders, ends)
     stage.check()
     say(f"{phase.name}: finished by another run, the frozen woken; every row is there")
     return [Outcome(trial, states[orders[trial].week], ends[trial] or 0) for trial in every]
 
 
-def _judge(stage: Stage, phase: Phase, now: datetime) -> None:
+def _judge(stage: Stage, phase: Phase) -> None:
     if phase.is_judged:
-        quality.run(stage.config, now, stage.config.regions, None, _quiet)
+        quality.run(stage.config, stage.now(phase.days), stage.config.regions, None, _quiet)
 
 
-def _all_met(orders: Mapping[Trial, Order]) -> list[tuple[Trial, ForkServerProcess]]:
+def _all_met(orders: Mapping[AnyTrial, Order]) -> list[tuple[AnyTrial, ForkServerProcess]]:
     """Each child with its fate behind it, some at a time."""
     waiting, met = list(orders), []
     while waiting:
@@ -132,19 +140,23 @@ def _start(order: Order) -> ForkServerProcess:
     return child
 
 
-def _await_fate(trial: Trial, child: ForkServerProcess, log: Path) -> None:
+def _await_fate(trial: AnyTrial, child: ForkServerProcess, log: Path) -> None:
     deadline = time.monotonic() + CHILD_SECONDS
     while child.is_alive() and not _is_stopped(child):
         if time.monotonic() > deadline:
             child.kill()
-            raise BlockedError(f"{trial.name}: not reached in {CHILD_SECONDS:.0f} s: {_last(log)}", "begin again")
+            raise BlockedError(f"{trial.name}: not over in {CHILD_SECONDS:.0f} s: {_last(log)}", "begin again")
         time.sleep(0.02)
-    is_met = child.is_alive() if trial.fate is Fate.FROZEN_BEFORE else child.exitcode == _KILLED
+    is_met = child.is_alive() if _is_asleep(trial) else isinstance(trial, WireTrial) or child.exitcode == _KILLED
     if not is_met:
         raise BlockedError(
             f"{trial.name}: this time the job did not take that step: {_last(log)}",
             "begin again; what is listed is what a run on one week did",
         )
+
+
+def _is_asleep(trial: AnyTrial) -> bool:
+    return isinstance(trial, Trial) and trial.fate is Fate.FROZEN_BEFORE
 
 
 def _is_stopped(child: ForkServerProcess) -> bool:
@@ -168,22 +180,19 @@ def _ended(child: ForkServerProcess) -> int | None:
     return code
 
 
-def _require_clean(orders: Mapping[Trial, Order], ends: Mapping[Trial, int | None]) -> None:
+def _require_clean(orders: Mapping[AnyTrial, Order], ends: Mapping[AnyTrial, int | None]) -> None:
     for trial, code in ends.items():
-        if trial.fate is Fate.FROZEN_BEFORE and code not in CLEAN:
+        if code not in CLEAN and code != _KILLED:
             raise DamagedError(
-                f"{trial.name}: woken, it ended with {code}: {_last(orders[trial].log)}",
+                f"{trial.name}: it ended with {code}: {_last(orders[trial].log)}",
                 "this is a fault of firn's own: keep the region's state and report it",
             )
 
 
 def _last(log: Path) -> str:
     lines = log.read_text().splitlines() if log.exists() else []
-    return lines[-1].removeprefix("= ") if lines else "it said nothing"
-
-
-def phases_named(names: Sequence[str]) -> Iterator[Phase]:
-    return (phase for phase in PHASES if not names or phase.name in names)
+    ends = [line.removeprefix("= ") for line in lines if line.startswith("= ")]
+    return ends[-1] if ends else f"after {len(lines)} steps"
 
 
 def _quiet(_: str) -> None:

@@ -1,9 +1,11 @@
 """What is tried: the phases of a week's life, and around each step of their jobs three ways to fail."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from ops.chaos.proxy import Harm, Protocol
 
 
 class Fate(StrEnum):
@@ -50,6 +52,36 @@ class Trial:
     @property
     def name(self) -> str:
         return f"{self.phase}: {self.fate} {self.step} ({self.nth})"
+
+
+@dataclass(frozen=True)
+class WireTrial:
+    """Harm to the `nth` request, from 1, that the job of the phase sends by this protocol for one week."""
+
+    phase: str
+    protocol: Protocol
+    nth: int
+    harm: Harm
+
+    @property
+    def name(self) -> str:
+        return f"{self.phase}: {self.harm} of {self.protocol} request {self.nth}"
+
+
+def wire_trials(phase: Phase, requests: Mapping[Protocol, int], at_most: int) -> Iterator[WireTrial]:
+    """Every reply is lost once, or of too many some, evenly spread; and a few requests meet each other harm."""
+    for protocol, count in requests.items():
+        for nth in spread_over(count, at_most):
+            yield WireTrial(phase.name, protocol, nth, Harm.REPLY_LOST)
+        for harm in (Harm.RESET, Harm.TRUNCATED, Harm.DELAYED):
+            for nth in spread_over(count, max(at_most // 8, 1)):
+                yield WireTrial(phase.name, protocol, nth, harm)
+
+
+def spread_over(count: int, at_most: int) -> list[int]:
+    """Numbers from 1 to `count`, the last one among them."""
+    chosen = min(count, at_most)
+    return [count - count * number // chosen for number in reversed(range(chosen))] if chosen else []
 
 
 def trials(phase: Phase, steps: Sequence[str]) -> Iterator[Trial]:

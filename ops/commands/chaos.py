@@ -17,12 +17,19 @@ chaos_app = typer.Typer(rich_markup_mode=None)
     "chaos",
     "chaos --list",
     "chaos --quick",
+    "chaos --wire --at-most 8",
     'chaos --phase "cold to frozen" --phase "drop of cold"',
     "chaos --json",
 )
 def chaos(
     list_: Annotated[bool, typer.Option("--list", help="Only list the steps that cannot be taken back.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Only the first step of each kind in each phase.")] = False,
+    wire: Annotated[
+        bool, typer.Option("--wire", help="Harm requests to the services instead: replies lost, resets, delays.")
+    ] = False,
+    at_most: Annotated[
+        int, typer.Option(min=1, help="With --wire: so many lost replies per phase and service, evenly spread.")
+    ] = 24,
     phase: Annotated[
         list[str] | None, typer.Option(metavar="P", help="Only this phase; again for more. Default: all of them.")
     ] = None,
@@ -37,16 +44,22 @@ def chaos(
     """
     from ops.chaos import run, trials  # noqa: PLC0415
 
-    phases = list(run.phases_named(phase or []))
+    phases = run.phases_named(phase or [])
     if unknown := set(phase or []) - {one.name for one in phases}:
         names = ", ".join(one.name for one in trials.PHASES)
         raise RefusedError(f"{min(unknown)!r} is no phase", f"name some of: {names}")
     screen, config = report.screen(json_), settings.load()
     with report.progress(screen, "killing and freezing") as progress:
+        found = run.listed(config, phases, progress.say)
         if list_:
-            steps = run.listed(config, phases, progress.say)
-            rows = [(name, f"{at}", step) for name, found in steps.items() for at, step in enumerate(found, 1)]
-            screen.show({"steps": steps}, report.table(("phase", ">", "step"), rows))
+            rows = [(one.name, f"{at}", step) for one in found for at, step in enumerate(found[one].steps, 1)]
+            told = {one.name: {"steps": each.steps, "requests": each.requests} for one, each in found.items()}
+            screen.show({"phases": told}, report.table(("phase", ">", "step"), rows))
             return
-        done = run.run(config, phases, quick, progress.say)
+        planned: dict[trials.Phase, list[trials.Trial | trials.WireTrial]] = {}
+        for one, each in found.items():
+            steps = list(trials.trials(one, each.steps))
+            broken = list(trials.wire_trials(one, each.requests, at_most))
+            planned[one] = [*broken] if wire else [*(trials.one_per_kind(steps) if quick else steps)]
+        done = run.run(config, planned, progress.say)
     screen.show(done, f"{done['trials']} trials, {done['rows']:,} rows in {done['weeks']} weeks: all of them are there")
