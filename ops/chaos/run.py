@@ -83,19 +83,17 @@ def _up_to(phases: Sequence[Phase]) -> Sequence[Phase]:
 
 def _listing(stage: Stage, phase: Phase, log: Path) -> Listing:
     now = stage.now(phase.days)
-    _judge(stage, phase)
-    child = _start(Order(stage.config, phase.job, now, stage.weeks[0], None, log))
-    if (code := _ended(child)) != 0:
+    judge(stage, phase)
+    child = start(Order(stage.config, phase.job, now, stage.weeks[0], None, log))
+    if (code := ended(child)) != 0:
         raise DamagedError(f"{phase.name}: a run without any fault ended with {code}: {_last(log)}", "mend that first")
     lines = log.read_text().splitlines()
-    told = [line.removeprefix(REQUESTS).split() for line in lines if line.startswith(REQUESTS)]
-    steps = tuple(line for line in lines if not line.startswith((REQUESTS, "= ")))
-    return Listing(steps, {Protocol(protocol): int(count) for protocol, count in told})
+    return Listing(tuple(line for line in lines if not line.startswith((REQUESTS, "= "))), _requests(log))
 
 
 def _tried(stage: Stage, phase: Phase, every: Sequence[AnyTrial], folder: Path, say: Say) -> list[Outcome]:
     now = stage.now(phase.days)
-    _judge(stage, phase)
+    judge(stage, phase)
     orders = {
         trial: Order(stage.config, phase.job, now, week, trial, folder / f"{week}.log")
         for week, trial in zip(stage.weeks, every, strict=False)
@@ -115,7 +113,7 @@ def _tried(stage: Stage, phase: Phase, every: Sequence[AnyTrial], folder: Path, 
     return [Outcome(trial, states[orders[trial].week], ends[trial] or 0) for trial in every]
 
 
-def _judge(stage: Stage, phase: Phase) -> None:
+def judge(stage: Stage, phase: Phase) -> None:
     if phase.is_judged:
         quality.run(stage.config, stage.now(phase.days), stage.config.regions, None, _quiet)
 
@@ -125,14 +123,14 @@ def _all_met(orders: Mapping[AnyTrial, Order]) -> list[tuple[AnyTrial, ForkServe
     waiting, met = list(orders), []
     while waiting:
         batch, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
-        children = [(trial, _start(orders[trial])) for trial in batch]
+        children = [(trial, start(orders[trial])) for trial in batch]
         for trial, child in children:
             _await_fate(trial, child, orders[trial].log)
         met += children
     return met
 
 
-def _start(order: Order) -> ForkServerProcess:
+def start(order: Order) -> ForkServerProcess:
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(["ops.chaos.worker"])
     child = forks.Process(target=work, args=(order,))
@@ -147,12 +145,22 @@ def _await_fate(trial: AnyTrial, child: ForkServerProcess, log: Path) -> None:
             child.kill()
             raise BlockedError(f"{trial.name}: not over in {CHILD_SECONDS:.0f} s: {_last(log)}", "begin again")
         time.sleep(0.02)
-    is_met = child.is_alive() if _is_asleep(trial) else isinstance(trial, WireTrial) or child.exitcode == _KILLED
-    if not is_met:
+    if not _is_met(trial, child, log):
         raise BlockedError(
-            f"{trial.name}: this time the job did not take that step: {_last(log)}",
+            f"{trial.name}: this time the job did not come to that: {_last(log)}",
             "begin again; what is listed is what a run on one week did",
         )
+
+
+def _is_met(trial: AnyTrial, child: ForkServerProcess, log: Path) -> bool:
+    if isinstance(trial, WireTrial):
+        return _requests(log).get(trial.protocol, 0) >= trial.nth
+    return child.is_alive() if _is_asleep(trial) else child.exitcode == _KILLED
+
+
+def _requests(log: Path) -> dict[Protocol, int]:
+    told = [line.removeprefix(REQUESTS).split() for line in log.read_text().splitlines() if line.startswith(REQUESTS)]
+    return {Protocol(protocol): int(count) for protocol, count in told}
 
 
 def _is_asleep(trial: AnyTrial) -> bool:
@@ -168,10 +176,10 @@ def _is_stopped(child: ForkServerProcess) -> bool:
 
 def _revived(child: ForkServerProcess) -> int | None:
     os.kill(child.pid or 0, signal.SIGCONT)
-    return _ended(child)
+    return ended(child)
 
 
-def _ended(child: ForkServerProcess) -> int | None:
+def ended(child: ForkServerProcess) -> int | None:
     """None for one that hung, which is ended now."""
     child.join(CHILD_SECONDS)
     code = child.exitcode
