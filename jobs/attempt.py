@@ -48,7 +48,7 @@ class Attempt:
 
     site: Site
     keeper: Keeper
-    spark: SparkSession
+    spark: SparkSession | None
     now: datetime
     name: str
     say: shell.Say
@@ -122,7 +122,7 @@ def resting(unit: Unit) -> Unit:
 
 @contextmanager
 def attempt(
-    spark: SparkSession, config: settings.Settings, region: str, now: datetime, say: shell.Say
+    spark: SparkSession | None, config: settings.Settings, region: str, now: datetime, say: shell.Say
 ) -> Iterator[Attempt]:
     with (
         opened(config, region, now) as site,
@@ -132,7 +132,7 @@ def attempt(
 
 
 def each_region(
-    spark: SparkSession,
+    spark: SparkSession | None,
     config: settings.Settings,
     now: datetime,
     regions: Iterable[str],

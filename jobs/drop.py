@@ -45,7 +45,7 @@ class Week:
 
 
 def run(
-    spark: SparkSession,
+    spark: SparkSession | None,
     config: settings.Settings,
     now: datetime,
     regions: tuple[str, ...],

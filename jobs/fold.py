@@ -84,7 +84,7 @@ class Done:
 
 
 def run(
-    spark: SparkSession,
+    spark: SparkSession | None,
     config: settings.Settings,
     now: datetime,
     regions: tuple[str, ...],

@@ -60,7 +60,7 @@ class TakenIn:
 
 
 def run(
-    spark: SparkSession,
+    spark: SparkSession | None,
     config: settings.Settings,
     now: datetime,
     regions: tuple[str, ...],

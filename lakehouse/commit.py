@@ -17,6 +17,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from core.errors import BlockedError, OutcomeUnknownError, RefusedError
+from core.steps import irreversible
 from lakehouse.deltalog import Actions, actions_of, checkpoint_key, commit_key, hint_key
 from lakehouse.tables import TableRef, Value
 from stores.objects import NotFoundError, ObjectInfo
@@ -122,6 +123,7 @@ def checkpoint(table: TableRef) -> int:
     return loaded.version()
 
 
+@irreversible("lake: committed")
 def commit(
     table: TableRef,
     parts: Sequence[PartFile],

@@ -21,6 +21,7 @@ from core.archive import early_deletion_dollars
 from core.errors import DamagedError
 from core.ledger import Pointer, lease_name
 from core.moves import State, Unit
+from core.steps import irreversible
 from core.tiers import Tier
 from lakehouse.commit import live_files
 from lakehouse.deltalog import log_of, removed_files
@@ -241,6 +242,7 @@ def purge(site: Site, going: Sequence[Going]) -> None:
             done.result()
 
 
+@irreversible("object: purged")
 def _purge(site: Site, group: Group) -> None:
     """Of a frozen object the vault forgets the references first: what is named nowhere is opened by nobody."""
     if group.key.startswith(FROZEN):

@@ -69,11 +69,11 @@ class Failure:
 
 
 def spread(
-    spark: SparkSession, config: settings.Settings, region: str, work: Callable[[Site, T], R], items: Sequence[T]
+    spark: SparkSession | None, config: settings.Settings, region: str, work: Callable[[Site, T], R], items: Sequence[T]
 ) -> list[R | Failure]:
     """`work(site, item)` for each item, somewhere, or the error of ours that it met; in the order of `items`.
 
-    A task opens its stores itself.
+    A task opens its stores itself. Without a session all of it is one task, in this process.
     """
 
     def of_partition(part: Iterable[T]) -> Iterator[R | Failure]:
@@ -86,6 +86,8 @@ def spread(
 
     if not items:
         return []
+    if spark is None:
+        return list(of_partition(items))
     context = spark.sparkContext
     partitions = min(len(items), max(context.defaultParallelism, 1) * 2)
     return context.parallelize(items, partitions).mapPartitions(of_partition).collect()

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from core import digest
 from core.errors import RefusedError
 from core.rows import from_batch, key_words
+from core.steps import irreversible
 from lakehouse.index import ColdIndex, RowGroup, encode
 from lakehouse.paths import index_key
 from schemas.tables import CANONICAL, FROZEN_ROW
@@ -138,6 +139,7 @@ def _tallied(groups: Iterable[pa.Table], tally: digest.Tally) -> Iterator[pa.Tab
         yield group
 
 
+@irreversible("file: put")
 def put_once(objects: Objects, key: str, local: IO[bytes], storage_class: str = STANDARD) -> ObjectInfo:
     try:
         return objects.put_file(key, local, if_absent=True, storage_class=storage_class)

@@ -16,6 +16,7 @@ import typer
 
 from core.errors import FirnError
 from core.settings import SETTINGS_VARIABLE
+from ops.commands.chaos import chaos_app
 from ops.commands.demo import demo_app
 from ops.commands.explain import explain_app
 from ops.commands.frozen import frozen_app
@@ -58,6 +59,7 @@ for commands in (
     watch_app,
     messages_app,
     settings_app,
+    chaos_app,
     project_app,
 ):
     app.add_typer(commands)

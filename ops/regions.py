@@ -2,6 +2,7 @@
 
 And which region a conversation is at home in."""
 
+import shutil
 from pathlib import Path
 
 from core import settings
@@ -9,6 +10,7 @@ from core.errors import RefusedError
 from stores import cassandra, conversations, kafka
 from stores.buckets import open_objects
 from stores.ledger import CqlLedger
+from stores.objects import place
 
 MIGRATIONS = Path(__file__).parent.parent / "schemas" / "cql"
 
@@ -24,6 +26,20 @@ def prepare(config: settings.Settings, region: str) -> None:
 def prepare_all(config: settings.Settings) -> None:
     for region in config.regions:
         prepare(config, region)
+
+
+def remove(config: settings.Settings, region: str) -> None:
+    """All that a region has, everywhere: for regions of tests alone. What cannot go now is left behind."""
+    with cassandra.connected(config) as db:
+        for suffix in ("hot", "warm", "meta", "vault"):
+            db.hot.ddl(f"DROP KEYSPACE IF EXISTS {region}_{suffix}")
+    kafka.remove_topics(config.kafka, region)
+    if directory := place(config.objects, region).directory:
+        shutil.rmtree(directory, ignore_errors=True)
+        return
+    objects = open_objects(config.objects, region)
+    for listed in objects.list(""):
+        objects.delete(listed.key)
 
 
 def home_of(

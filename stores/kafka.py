@@ -5,7 +5,7 @@ Offset commits carry the route number that their writer knew. A group never star
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -88,6 +88,13 @@ def committed(kafka: Kafka, region: str, ends: Mapping[Place, int]) -> list[Part
         PartitionState(*place, starts[place], end, known[place].offset, known[place].route)
         for place, end in ends.items()
     ]
+
+
+def remove_topics(kafka: Kafka, region: str) -> None:
+    """With the region's group and all that was in them: for regions of tests alone."""
+    admin = _admin(kafka)
+    wait([*admin.delete_topics([*message_topics(region), dead_letter_topic(region)]).values()])
+    wait([*admin.delete_consumer_groups([consumer_group(region)]).values()])
 
 
 def positions(kafka: Kafka, region: str, topics: Iterable[str] = ()) -> list[PartitionState]:

@@ -12,6 +12,7 @@ from uuid import UUID
 from core import ids, ring
 from core.errors import DamagedError
 from core.overlay import Row, row_of
+from core.steps import irreversible
 from schemas.events import Event, MalformedEventError, decode, encode
 from stores.cassandra import Database, Statement
 
@@ -49,6 +50,7 @@ class Lane:
             (*self._place(week, key_of(event)), encode(event), ids.unix_us(event.event_id)),
         )
 
+    @irreversible("lane: cleared")
     def clear(self, week: int, keys: Iterable[LaneKey]) -> None:
         """Call it only when readers of the sink that took these events in have had T and the longest read."""
         query = (

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from core.errors import BlockedError, OutcomeUnknownError
 from core.ledger import Audited, FrozenFile, Lease, Part, Pointer, Run, Verdict, WeekTable, as_kept, in_milliseconds
 from core.moves import Unit
+from core.steps import irreversible
 from stores import ledger_rows
 from stores.cassandra import Database, Level
 from stores.ledger_rows import (
@@ -78,6 +79,7 @@ class CqlLedger:
         rows = self._rows("SELECT route FROM {meta}.routes WHERE region = ?", self.region)
         return rows[0][0] or 0 if rows else 0
 
+    @irreversible("ledger: next route")
     def next_route(self) -> int:
         """Takes the next number. After a lost answer the number may be skipped, never given twice with effect."""
         self._once("INSERT INTO {meta}.routes (region, route) VALUES (?, 0) IF NOT EXISTS", self.region)
@@ -120,6 +122,7 @@ class CqlLedger:
             lambda: self.unit(unit.week, unit.slice) == as_kept(unit),
         )
 
+    @irreversible("ledger: unit changed")
     def change(self, old: Unit, new: Unit) -> bool:
         """Applied only to the revision that `old` is."""
         names = ledger_rows.UNIT.split(", ")[2:]
@@ -163,6 +166,7 @@ class CqlLedger:
         # Where there is no path only a place was taken; what belongs there never came.
         return [part_of(unit, row) for row in rows if row[2] is not None]
 
+    @irreversible("ledger: part told")
     def put_part(self, part: Part) -> bool:
         """False when a newer epoch has written it: an older one never replaces it."""
         key = (self.region, part.week, part.slice, part.source, part.shard)
@@ -189,6 +193,7 @@ class CqlLedger:
         # Where there is no path only a place was taken, or its file was retired.
         return [pointer_of(week, slice_, row) for row in rows if row[2]]
 
+    @irreversible("ledger: pointer moved")
     def advance(self, pointer: Pointer) -> bool:
         """Only to a newer version of the table; the same again is done already."""
         key = (self.region, pointer.week, pointer.slice, pointer.shards, pointer.shard)
@@ -210,6 +215,7 @@ class CqlLedger:
             lambda: pointer in self.pointers(pointer.week, pointer.slice),
         )
 
+    @irreversible("ledger: pointer retired")
     def retire(self, pointer: Pointer, version: int) -> bool:
         """No file is to be read there from this version of the table on; only forward, as `advance`."""
         key = (self.region, pointer.week, pointer.slice, pointer.shards, pointer.shard)
@@ -241,6 +247,7 @@ class CqlLedger:
             lambda: run in [replace(known, folded=run.folded) for known in self.runs(run.week, run.slice)],
         )
 
+    @irreversible("ledger: run folded")
     def fold_run(self, run: Run) -> bool:
         query = (
             "UPDATE {meta}.runs SET folded = true WHERE region = ? AND week = ? AND slice = ? AND name = ? IF EXISTS"
@@ -254,6 +261,7 @@ class CqlLedger:
         # Where there is no path only a place was taken, or its object was retired.
         return [frozen_of(week, slice_, row) for row in rows if row[4]]
 
+    @irreversible("ledger: frozen file told")
     def put_frozen(self, file: FrozenFile) -> bool:
         """False when a newer epoch has written it: an older one never replaces it."""
         key = (self.region, file.week, file.slice, file.generation, file.shard)
@@ -311,6 +319,7 @@ class CqlLedger:
         query = f"SELECT {ledger_rows.TABLE} FROM {{meta}}.weeks WHERE region = ?"
         return [table_of(self.region, row) for row in self._rows(query, self.region)]
 
+    @irreversible("ledger: table marked")
     def put_table(self, old: WeekTable | None, new: WeekTable) -> bool:
         key = (self.region, new.week, new.tier)
         if old is None:

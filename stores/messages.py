@@ -13,6 +13,7 @@ from uuid import UUID, uuid5
 
 from core import ids, ring
 from core.overlay import Reaction, Row, canonical, merge
+from core.steps import irreversible
 from core.tiers import Tier
 from schemas.tables import MESSAGES, REACTIONS, WEEK_TABLES, Table
 from stores.cassandra import UNSET, Database, Level, Statement, bounded
@@ -33,6 +34,7 @@ def create_tables(db: Database, region: str, tier: Tier, week: int, generation: 
         db.ddl(table.ddl(keyspace(region, tier), str(week), f"id = {table_id}"))
 
 
+@irreversible("tables: dropped")
 def drop_tables(db: Database, region: str, tier: Tier, week: int) -> None:
     for table in WEEK_TABLES:
         db.ddl(f"DROP TABLE IF EXISTS {keyspace(region, tier)}.{table.name}{week}")

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from core import settings
 from core.errors import DamagedError, OutcomeUnknownError, RefusedError
 from core.sealing import KEY_BYTES, NONCE_BYTES, region_key, unwrap, wrap
+from core.steps import irreversible
 from stores.cassandra import BATCH_STATEMENTS, Database, Level, Statement
 
 _IDS_AT_ONCE = 100  # in one IN of a partition
@@ -113,6 +114,7 @@ class CqlVault:
             raise missing_keys(len(lacking))
         return known
 
+    @irreversible("vault: key destroyed")
     def destroy(self, person: int) -> None:
         query = f"UPDATE {self.region}_vault.person_keys SET destroyed = true, wrapped = null WHERE user_id = ?"
         insert = (
@@ -127,6 +129,7 @@ class CqlVault:
                 return
         raise OutcomeUnknownError("the vault did not confirm that a key is destroyed", "run the same command again")
 
+    @irreversible("vault: references noted")
     def note(self, object_key: str, subjects: Mapping[bytes, int]) -> None:
         query = f"INSERT INTO {self.region}_vault.subjects (object, reference, user_id) VALUES (?, ?, ?)"
         statements = (Statement(query, (object_key, reference, user)) for reference, user in subjects.items())
@@ -146,10 +149,12 @@ class CqlVault:
         found = (row for rows in self.db.each(query, [(object_key,)], Level.ALL) for row in rows)
         return {user_id for (user_id,) in found if user_id is not None}
 
+    @irreversible("vault: references forgotten")
     def forget_object(self, object_key: str) -> None:
         query = f"DELETE FROM {self.region}_vault.subjects WHERE object = ?"
         self.db.write([[Statement(query, (object_key,))]])
 
+    @irreversible("vault: keys made")
     def _insert(self, people: list[int]) -> None:
         query = (
             f"INSERT INTO {self.region}_vault.person_keys (user_id, wrapped, wrapped_by, destroyed) "

@@ -3,26 +3,22 @@
 import logging
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
 from pyspark.sql import SparkSession
 
-from core import settings, topics
+from core import settings
 from core.settings import Clocks, Layout, Settings
 from lakehouse.session import spark_session
 from ops import jars, stack
 from ops.java import find_java
-from ops.regions import prepare
+from ops.regions import prepare, remove
 from ops.services import as_environment
-from stores.cassandra import connected
 from stores.objects import place
 from tests import checker as checking
 from tests.client import Client
@@ -127,16 +123,3 @@ def bucket(config: Settings, region: str) -> Path:
     directory = place(config.objects, region).directory
     assert directory is not None, "these tests look into the bucket's files: configure a directory"
     return directory
-
-
-def remove(config: Settings, region: str) -> None:
-    with connected(config) as db:
-        for suffix in ("hot", "warm", "meta", "vault"):
-            db.hot.ddl(f"DROP KEYSPACE IF EXISTS {region}_{suffix}")
-    admin = AdminClient({"bootstrap.servers": config.kafka.bootstrap})
-    names = [*topics.message_topics(region), topics.dead_letter_topic(region)]
-    wait([*admin.delete_topics(names).values()])
-    groups = [*admin.delete_consumer_groups([topics.consumer_group(region)]).values()]
-    wait(groups)
-    if directory := place(config.objects, region).directory:
-        shutil.rmtree(directory, ignore_errors=True)

@@ -21,12 +21,12 @@ from lakehouse.census import census
 from lakehouse.reader import read_page
 from lakehouse.restore import RestoreState
 from lakehouse.site import opened
-from ops.regions import prepare
+from ops.regions import prepare, remove
 from quality import run as quality
 from stores.objects import place
 from stores.s3 import connect
 from tests.client import Client, amended, sent
-from tests.conftest import CLOCKS, LAYOUT, quiet, remove
+from tests.conftest import CLOCKS, LAYOUT, quiet
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 LAST_DAY = 37

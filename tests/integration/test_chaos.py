@@ -1,0 +1,67 @@
+"""A quick set of `firn chaos`: what slept before each kind of step wakes up when another has done its work, replies are
+lost on their way, and two processes work on one week at once. What is killed is in `test_killed`, by another checker.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.settings import Settings
+from ops.chaos import run
+from ops.chaos.proxy import Harm, Protocol
+from ops.chaos.stage import Stage, staged
+from ops.chaos.trials import PHASES, Fate, Phase, Trial, WireTrial
+from ops.chaos.worker import Order, run_job
+from tests.conftest import quiet
+
+STEPS = {
+    "hot to warm": ["ledger: unit changed", "ledger: next route", "ledger: part told", "lane: cleared"],
+    "drop of hot": ["ledger: table marked", "tables: dropped", "ledger: unit changed"],
+    "warm to cold": ["file: put", "ledger: part told", "lake: committed", "ledger: pointer moved"],
+    "drop of warm": ["tables: dropped"],
+    "fold into cold": ["file: put", "lake: committed", "ledger: pointer moved", "lane: cleared"],
+    "cold to frozen": ["vault: keys made", "vault: references noted", "lake: committed", "ledger: frozen file told"],
+    "drop of cold": ["lake: committed", "ledger: unit changed", "ledger: pointer retired"],
+    "fold into frozen": ["lake: committed", "ledger: pointer moved", "ledger: unit changed", "lane: cleared"],
+}
+# Early ones belong to the handshake of a session.
+REQUESTS = (40, 55)
+
+
+def test_what_sleeps_and_what_loses_its_replies_does_no_harm(stack_settings: Settings) -> None:
+    planned: dict[Phase, list[run.AnyTrial]] = {
+        phase: [
+            *(Trial(phase.name, step, 1, Fate.FROZEN_BEFORE) for step in STEPS[phase.name]),
+            *(WireTrial(phase.name, Protocol.CQL, nth, Harm.REPLY_LOST) for nth in REQUESTS),
+        ]
+        for phase in PHASES
+    }
+    done = run.run(stack_settings, planned, quiet)
+    assert done["trials"] == sum(map(len, planned.values()))
+    assert done["rows"] > 0
+
+
+@pytest.fixture(scope="module")
+def stage(stack_settings: Settings) -> Iterator[Stage]:
+    with staged(stack_settings, 2) as found:
+        yield found
+
+
+def test_of_two_schedulers_on_one_week_one_works_and_both_end_well(stage: Stage, tmp_path: Path) -> None:
+    for phase in PHASES:
+        if not phase.is_quiet:
+            stage.change()
+        run.judge(stage, phase)
+        now = stage.now(phase.days)
+        orders = [
+            Order(stage.config, phase.job, now, week, None, tmp_path / f"{week}-{rival}.log")
+            for week in stage.weeks
+            for rival in range(2)
+        ]
+        children = [run.start(order) for order in orders]
+        ends = [run.ended(child) for child in children]
+        assert set(ends) <= {0, 3}, [order.log.read_text()[-500:] for order in orders]
+        stage.check()
+        run_job(phase.job, stage.config, now, list(stage.weeks))
+        stage.check()
