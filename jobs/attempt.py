@@ -11,7 +11,7 @@ from uuid import uuid4
 from pyspark.sql import SparkSession
 
 from core import ledger, moves, settings
-from core.errors import BlockedError, FirnError, gravest
+from core.errors import BlockedError, DamagedError, FirnError, RefusedError, gravest
 from core.moves import State, Unit
 from core.tiers import Tier
 from jobs import shell
@@ -64,10 +64,20 @@ class Attempt:
         for thing in things:
             try:
                 done.append(step(thing))
-            except FirnError as fault:
+            except FirnError as found:
+                fault = self._as_it_is(thing, found)
                 self.say(f"{thing.name}: set aside: {fault.what}")
                 self.aside.append(fault)
         return done
+
+    def _as_it_is(self, thing: Named, fault: FirnError) -> FirnError:
+        """What looks like damage to a process that stood still, because another has moved the unit on, is none."""
+        if not isinstance(thing, Unit) or not isinstance(fault, (DamagedError, RefusedError)):
+            return fault
+        fresh = self.site.ledger.unit(thing.week, thing.slice)
+        if fresh is None or fresh.epoch <= thing.epoch or (fresh.move, fresh.state) == (thing.move, thing.state):
+            return fault
+        return BlockedError(f"unit {thing.name} was moved on by another process", "run the same command again")
 
     def take(self, units: Sequence[Unit], is_for_us: Callable[[Unit], bool]) -> tuple[list[Unit], int]:
         """Those that nobody else holds and that still are for us, each as it is now, under a new epoch of ours; and

@@ -23,7 +23,7 @@ from lakehouse.restore import Waiting, waiting
 from lakehouse.site import Site
 from stores import conversations, messages
 from stores.cassandra import MissingTableError
-from stores.objects import FrozenObjectError, Objects
+from stores.objects import FrozenObjectError, NotFoundError, Objects
 
 _RELOADS = 5
 
@@ -87,12 +87,16 @@ def read_week(
     week whose reading took longer than the longest read, for that is how long a mover keeps what it has moved.
     """
     slice_ = ring.part_of(ring.token(conversation_id), site.config.layout.slices)
+    gone: NotFoundError | None = None
     for _ in range(_RELOADS):
         began = time.monotonic()
         unit = _unit(site, week, slice_)
         try:
             stretch = _merged(site, unit, conversation_id, before, limit)
         except (MissingTableError, MovedOnError):
+            continue
+        except NotFoundError as fault:
+            gone = fault  # purged since its pointer was read; else it is lost
             continue
         except DamagedError:
             if (site.ledger.unit(week, slice_) or unit) == unit:
@@ -102,6 +106,11 @@ def read_week(
             return unit, waiting(site.objects, _frozen_files(site, unit, conversation_id))
         if time.monotonic() - began <= site.config.clocks.longest_read_seconds:
             return unit, stretch
+    if gone:
+        raise DamagedError(
+            f"{gone.key} is named by {weeks.label(week)} and is not in the store",
+            "see all that is named and not there: ./firn phantoms",
+        )
     raise BlockedError(
         f"{weeks.label(week)} could not be read in {_RELOADS} tries: its tables are gone or too slow",
         "look at ./firn status and ./firn stack status, then read again",

@@ -43,7 +43,7 @@ def write_run(
     """`digest` is that of the rows, which are canonical and in the order of (token, conversation_id, message_id).
 
     RefusedError for rows out of order or repeated: then nothing is put. A file that is there already with the same
-    bytes is a retry's; other bytes are an AlreadyExistsError.
+    bytes is a retry's; other bytes are a BlockedError.
     """
     key = run_key(slice_, week, name)
     with tempfile.TemporaryFile(dir=scratch) as local:

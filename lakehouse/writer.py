@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from core import digest
-from core.errors import RefusedError
+from core.errors import BlockedError, RefusedError
 from core.rows import from_batch, key_words
 from core.steps import irreversible
 from lakehouse.index import ColdIndex, RowGroup, encode
@@ -98,7 +98,7 @@ def write_cold_file(
 ) -> ColdFile:
     """RefusedError for rows out of order, repeated or not canonical: then nothing is put.
 
-    A file and index that are there already with the same bytes are a retry's; other bytes are an AlreadyExistsError.
+    A file and index that are there already with the same bytes are a retry's; other bytes are a BlockedError.
     Memory holds one row group and one batch.
     """
     with local_cold_file(cut(ascending(batches), row_group_bytes), scratch) as local:
@@ -146,7 +146,10 @@ def put_once(objects: Objects, key: str, local: IO[bytes], storage_class: str = 
     except AlreadyExistsError:
         there = objects.head(key)
         if there is None or there.sha256 != sha256_of_file(local):
-            raise
+            raise BlockedError(
+                f"{key} was written by another try of this task, from rows of another moment",
+                "run the same command again: its files have names of their own",
+            ) from None
         return there
 
 

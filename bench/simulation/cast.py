@@ -27,16 +27,16 @@ REGIONS = (REGION,)
 
 
 def moving(world: World, _: Stream) -> None:
-    move.run(None, world.config, world.today, REGIONS, None, world.tell)  # type: ignore[arg-type]
+    move.run(None, world.config, world.today, REGIONS, None, world.tell)
 
 
 def folding(world: World, _: Stream) -> None:
-    fold.run(None, world.config, world.today, REGIONS, None, world.tell)  # type: ignore[arg-type]
+    fold.run(None, world.config, world.today, REGIONS, None, world.tell)
 
 
 def dropping(world: World, _: Stream) -> None:
     quality.run(world.config, world.today, REGIONS, None, world.tell)
-    drop.run(None, world.config, world.today, REGIONS, None, True, world.tell)  # type: ignore[arg-type]
+    drop.run(None, world.config, world.today, REGIONS, None, True, world.tell)
 
 
 def maintaining(world: World, _: Stream) -> None:
@@ -44,7 +44,7 @@ def maintaining(world: World, _: Stream) -> None:
 
 
 def consuming(world: World, _: Stream) -> None:
-    consumer.serve(world.config, REGION, Event(world.scheduler))  # type: ignore[arg-type]
+    consumer.serve(world.config, REGION, Event(world.scheduler))
 
 
 def speaking(world: World, chance: Stream) -> None:

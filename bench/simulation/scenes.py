@@ -170,15 +170,15 @@ def _in_warm(where: Site, _: World, week: int, rows: list[Row]) -> None:
 
 def _in_cold(where: Site, world: World, week: int, rows: list[Row]) -> None:
     _import(where, world, week, rows)
-    fold.run(None, world.config, world.today, (REGION,), [week], world.tell)  # type: ignore[arg-type]
+    fold.run(None, world.config, world.today, (REGION,), [week], world.tell)
 
 
 def _in_frozen(where: Site, world: World, week: int, rows: list[Row]) -> None:
     _in_cold(where, world, week, rows)
-    move.run(None, world.config, world.today, (REGION,), [week], world.tell)  # type: ignore[arg-type]
+    move.run(None, world.config, world.today, (REGION,), [week], world.tell)
     quality.run(world.config, world.today, (REGION,), [week], world.tell)
     later = world.today + timedelta(days=2)
-    drop.run(None, world.config, later, (REGION,), [week], True, world.tell)  # type: ignore[arg-type]
+    drop.run(None, world.config, later, (REGION,), [week], True, world.tell)
 
 
 def _nowhere(_: Site, __: World, ___: int, ____: list[Row]) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.digest import Digest
-from core.errors import DamagedError, RefusedError
+from core.errors import BlockedError, DamagedError, RefusedError
 from lakehouse.coldfile import read_cold_file
 from lakehouse.index import (
     MAX_GET_BYTES,
@@ -32,7 +32,6 @@ from lakehouse.paths import data_key, index_key
 from lakehouse.writer import ColdFile, cut, row_bytes, write_cold_file
 from schemas.tables import CANONICAL
 from stores.memory import MemoryObjects
-from stores.objects import AlreadyExistsError
 
 KEY = data_key(0, 2913, 5, 1, "a0")
 
@@ -165,7 +164,7 @@ def test_rows_that_are_not_canonical_are_refused(fault: dict[str, Any]) -> None:
 def test_a_retry_of_the_same_attempt_finds_its_own_file() -> None:
     objects = MemoryObjects()
     assert write(objects, busy_rows()) == write(objects, busy_rows())
-    with pytest.raises(AlreadyExistsError):
+    with pytest.raises(BlockedError, match="another try"):
         write(objects, busy_rows(3))
 
 
