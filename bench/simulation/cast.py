@@ -44,7 +44,7 @@ def maintaining(world: World, _: Stream) -> None:
 
 
 def consuming(world: World, _: Stream) -> None:
-    consumer.serve(world.config, REGION, Event(world.scheduler))
+    consumer.serve(world.config, REGION, Event(world.scheduler))  # type: ignore[arg-type]
 
 
 def speaking(world: World, chance: Stream) -> None:
