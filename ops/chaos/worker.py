@@ -2,7 +2,6 @@
 
 import os
 import signal
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -45,7 +44,7 @@ def run_job(job: str, config: Settings, now: datetime, weeks: list[int]) -> None
 
 
 def work(order: Order) -> None:
-    """Ends with the exit code of the job's error, or 1 for an error that is none of ours."""
+    """Ends with the exit code of the job's error; one that is none of ours is told on stderr, and ends with 1."""
     with order.log.open("w", buffering=1) as log:
         seen: Counter[str] = Counter()
 
@@ -98,9 +97,6 @@ def _ended(order: Order, write: Callable[[str], object]) -> int:
     except FirnError as fault:
         write(f"= {type(fault).__name__}: {fault.what}\n")
         return fault.exit_code
-    except BaseException:
-        write(f"= {traceback.format_exc()}\n")
-        return 1
     write("= done\n")
     return 0
 
