@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core import settings
 from core.errors import RefusedError
-from stores import cassandra, conversations, kafka
+from stores import cassandra, conversations, kafka, topics
 from stores.buckets import open_objects
 from stores.ledger import CqlLedger
 from stores.objects import place
@@ -33,7 +33,7 @@ def remove(config: settings.Settings, region: str) -> None:
     with cassandra.connected(config) as db:
         for suffix in ("hot", "warm", "meta", "vault"):
             db.hot.ddl(f"DROP KEYSPACE IF EXISTS {region}_{suffix}")
-    kafka.remove_topics(config.kafka, region)
+    topics.remove_topics(config.kafka, region)
     if directory := place(config.objects, region).directory:
         shutil.rmtree(directory, ignore_errors=True)
         return

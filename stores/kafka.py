@@ -5,7 +5,7 @@ Offset commits carry the route number that their writer knew. A group never star
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -90,23 +90,16 @@ def committed(kafka: Kafka, region: str, ends: Mapping[Place, int]) -> list[Part
     ]
 
 
-def remove_topics(kafka: Kafka, region: str) -> None:
-    """With the region's group and all that was in them: for regions of tests alone."""
-    admin = _admin(kafka)
-    wait([*admin.delete_topics([*message_topics(region), dead_letter_topic(region)]).values()])
-    wait([*admin.delete_consumer_groups([consumer_group(region)]).values()])
-
-
 def positions(kafka: Kafka, region: str, topics: Iterable[str] = ()) -> list[PartitionState]:
     """As `committed`, against the ends of this instant."""
     return committed(kafka, region, end_offsets(kafka, region, topics))
 
 
 def _admin(kafka: Kafka) -> AdminClient:
-    return AdminClient(_configuration(kafka))
+    return AdminClient(configuration(kafka))
 
 
-def _configuration(kafka: Kafka, **more: Any) -> dict[str, Any]:
+def configuration(kafka: Kafka, **more: Any) -> dict[str, Any]:
     if not kafka.bootstrap:
         raise BlockedError("no Kafka is configured and no local stack is up", START)
     # The client logs each refused connection to stderr; what matters comes back as an error anyway.
@@ -168,7 +161,7 @@ def _commits_of(kafka: Kafka, region: str, places: Iterable[Place]) -> dict[Plac
     # Stable offsets only: one that a commit under way may still replace is no answer for the gate.
     options = {"group.id": consumer_group(region), "enable.auto.commit": False, "isolation.level": "read_committed"}
     marks = [TopicPartition(*place) for place in places]
-    client = Client(_configuration(kafka, **options))
+    client = Client(configuration(kafka, **options))
     try:
         ask = partial(client.committed, marks, timeout=ANSWER_SECONDS)
         return _commits(kafka, _asked(kafka, ask, "give the committed offsets"))
@@ -290,7 +283,7 @@ def open_producer(kafka: Kafka, bytes_max: int = RECORD_BYTES_MAX) -> Producer:
         "topic.metadata.propagation.max.ms": 3000,
         "queue.buffering.max.kbytes": 64 * 1024,
     }
-    sender = Sender(_configuration(kafka, **options))
+    sender = Sender(configuration(kafka, **options))
     try:
         sender.list_topics(timeout=ANSWER_SECONDS)
     except KafkaException as fault:
@@ -330,7 +323,7 @@ def open_consumer(
         "session.timeout.ms": 10_000,
         "queued.max.messages.kbytes": 32 * 1024,
     }
-    client = Client(_configuration(kafka, **options))
+    client = Client(configuration(kafka, **options))
 
     def on_assign(_: Client, marks: list[TopicPartition]) -> None:
         try:
@@ -369,7 +362,7 @@ def read_dead_letters(kafka: Kafka, region: str, limit: int) -> Iterator[DeadLet
     ends = end_offsets(kafka, region, [dead_letter_topic(region)])
     starts = _offsets(kafka, _admin(kafka), ends, OLDEST)
     left = {place: end for place, end in ends.items() if end > starts[place]}
-    client = Client(_configuration(kafka, **{"group.id": f"look.{region}", "enable.auto.commit": False}))
+    client = Client(configuration(kafka, **{"group.id": f"look.{region}", "enable.auto.commit": False}))
     try:
         client.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in left])
         while left and limit > 0:

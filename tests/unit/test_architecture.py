@@ -33,7 +33,7 @@ SDK_HOMES = {
     "boto3": {"stores/s3.py"},
     "botocore": {"stores/s3.py"},
     "cassandra": {"stores/cassandra.py"},
-    "confluent_kafka": {"stores/kafka.py"},
+    "confluent_kafka": {"stores/kafka.py", "stores/topics.py"},
     "redis": {"stores/redis.py"},
     "deltalake": {"lakehouse/commit.py", "bench/simulation/bucket.py"},  # the latter for its errors alone
     "duckdb": {"lakehouse/analytics.py"},
