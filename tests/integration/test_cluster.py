@@ -2,6 +2,7 @@
 dies and is started again elsewhere; nothing is missing and nothing is there twice.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -82,16 +83,22 @@ def cluster(config: Settings, client: Client, checker: Checker, consumer: None, 
 
 
 def executors(driver: "subprocess.Popen[str]") -> list[psutil.Process]:
-    found = psutil.Process(driver.pid).children(recursive=True)
-    return [one for one in found if EXECUTOR in " ".join(one.cmdline())]
+    return [one for one in psutil.Process(driver.pid).children(recursive=True) if EXECUTOR in words(one)]
 
 
 def at_work(driver: "subprocess.Popen[str]") -> psutil.Process | None:
     """An executor whose Python worker is in a task."""
     for executor in executors(driver):
-        if any("pyspark.daemon" in " ".join(one.cmdline()) for one in executor.children(recursive=True)):
+        if any("pyspark.daemon" in words(one) for one in executor.children(recursive=True)):
             return executor
     return None
+
+
+def words(process: psutil.Process) -> str:
+    """Nothing of one that has just ended."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
 
 
 def test_the_whole_way_on_a_cluster_that_loses_processes(cluster: Cluster, tmp_path: Path) -> None:
