@@ -51,7 +51,7 @@ class Plan:
 
 
 def run(
-    spark: SparkSession,
+    spark: SparkSession | None,
     config: settings.Settings,
     now: datetime,
     regions: tuple[str, ...],

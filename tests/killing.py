@@ -1,32 +1,27 @@
 """Runs a job in this process and kills it at one point, with the signal that leaves no time for anything.
 
-The points are put around the job's own functions from outside; the product has none. Only the spreading is replaced:
-the same work runs here in a loop, because starting Spark would cost more than all the rest.
+The points are put around the job's own functions from outside; the product names only those that cannot be taken back
+(`core.steps`). The work runs here without Spark, whose start would cost more than all the rest.
 """
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from core import settings
 from core.ledger import Account, TableState, WeekTable
 from core.moves import State, Unit
-from jobs import attempt, drop, fold, maintain, move, thaw, thawing, withdrawal
+from jobs import drop, fold, maintain, move, thaw, thawing, withdrawal
 from lakehouse import ends, publish
-from lakehouse.session import Failure, _outcome
-from lakehouse.site import Site, opened
 from stores import messages
 from stores.directory import DirectoryObjects
 from stores.lane import Lane
 from stores.ledger import CqlLedger
 from stores.vault import CqlVault
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -132,33 +127,21 @@ def arm(point: Point) -> None:
     setattr(point.owner, point.name, deadly)
 
 
-def in_a_loop(
-    _: Any, config: settings.Settings, region: str, work: Callable[[Site, T], R], items: Sequence[T]
-) -> list[R | Failure]:
-    """`lakehouse.session.spread`, without anybody to spread over."""
-    if not items:
-        return []
-    with opened(config, region) as site:
-        return [_outcome(work, site, item) for item in items]
-
-
 def die(point: str, job: str, config: settings.Settings, now: datetime, week: int, log: Path) -> None:
     """Runs in a process of its own and does not come back, unless the point was never reached."""
     with log.open("w") as output:
         for stream in (1, 2):
             os.dup2(output.fileno(), stream)
-    setattr(attempt, "spread", in_a_loop)  # noqa: B010 (mypy does not let a module's function be replaced)
     arm(POINTS[point])
-    spark: Any = None
     match job:
         case "move":
-            move.run(spark, config, now, config.regions, [week], print)
+            move.run(None, config, now, config.regions, [week], print)
         case "fold":
-            fold.run(spark, config, now, config.regions, [week], print)
+            fold.run(None, config, now, config.regions, [week], print)
         case "thaw":
             account = Account("a test", "to see it die")
-            thaw.run(spark, config, now, config.regions, thaw.Order(week, None, 0, account, True), print)
+            thaw.run(None, config, now, config.regions, thaw.Order(week, None, 0, account, True), print)
         case "maintain":
             maintain.run(config, now, config.regions, True, print)
         case _:
-            drop.run(spark, config, now, config.regions, [week], True, print)
+            drop.run(None, config, now, config.regions, [week], True, print)

@@ -20,7 +20,7 @@ from core.settings import Settings
 from ops.chaos.proxy import Protocol
 from ops.chaos.stage import Stage, staged
 from ops.chaos.trials import PHASES, Fate, Phase, Trial, WireTrial
-from ops.chaos.worker import REQUESTS, Order, run_job, work
+from ops.chaos.worker import REQUESTS, Order, quiet, run_job, work
 from quality import run as quality
 
 Say = Callable[[str], None]
@@ -115,7 +115,7 @@ def _tried(stage: Stage, phase: Phase, every: Sequence[AnyTrial], folder: Path, 
 
 def judge(stage: Stage, phase: Phase) -> None:
     if phase.is_judged:
-        quality.run(stage.config, stage.now(phase.days), stage.config.regions, None, _quiet)
+        quality.run(stage.config, stage.now(phase.days), stage.config.regions, None, quiet)
 
 
 def _all_met(orders: Mapping[AnyTrial, Order]) -> list[tuple[AnyTrial, ForkServerProcess]]:
@@ -201,7 +201,3 @@ def _last(log: Path) -> str:
     lines = log.read_text().splitlines() if log.exists() else []
     ends = [line.removeprefix("= ") for line in lines if line.startswith("= ")]
     return ends[-1] if ends else f"after {len(lines)} steps"
-
-
-def _quiet(_: str) -> None:
-    pass

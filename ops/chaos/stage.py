@@ -19,6 +19,7 @@ from jobs import weeks as week_tables
 from lakehouse.census import census
 from lakehouse.site import opened
 from ops import regions
+from ops.chaos.worker import quiet
 from ops.services import as_environment
 from schemas.events import Event, MessageDeleted, MessageEdited, MessageSent, ReactionSet, encode
 from stores import kafka
@@ -103,7 +104,7 @@ def staged(config: Settings, count: int) -> Iterator[Stage]:
     try:
         with _consumer(stage.config):
             for day in (7, 7 * count):
-                week_tables.run(stage.config, START + timedelta(days=day), stage.config.regions, _quiet)
+                week_tables.run(stage.config, START + timedelta(days=day), stage.config.regions, quiet)
             stage.send((week, event) for week in stage.weeks for event in week_of(week))
             yield stage
     except DamagedError:
@@ -128,8 +129,8 @@ def _small(config: Settings) -> Settings:
 @contextmanager
 def _consumer(config: Settings) -> Iterator[None]:
     command = [sys.executable, "-m", "serving.consumer", "--region", config.regions[0]]
-    environment, quiet = os.environ | as_environment(config), subprocess.DEVNULL
-    process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=quiet, stderr=quiet)
+    environment, nowhere = os.environ | as_environment(config), subprocess.DEVNULL
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=nowhere, stderr=nowhere)
     try:
         yield
     finally:
@@ -171,7 +172,3 @@ def amendments(week: int, number: int, when: datetime) -> Iterator[Event]:
 
 def _day(week: int, number: int) -> datetime:
     return weeks.start(week) + timedelta(days=number, hours=9)
-
-
-def _quiet(_: str) -> None:
-    pass

@@ -36,11 +36,11 @@ def run_job(job: str, config: Settings, now: datetime, weeks: list[int]) -> None
     """In this process, without Spark."""
     match job:
         case "move":
-            move.run(None, config, now, config.regions, weeks, _quiet)
+            move.run(None, config, now, config.regions, weeks, quiet)
         case "drop":
-            drop.run(None, config, now, config.regions, weeks, True, _quiet)
+            drop.run(None, config, now, config.regions, weeks, True, quiet)
         case _:
-            fold.run(None, config, now, config.regions, weeks, _quiet)
+            fold.run(None, config, now, config.regions, weeks, quiet)
 
 
 def work(order: Order) -> None:
@@ -101,5 +101,5 @@ def _ended(order: Order, write: Callable[[str], object]) -> int:
     return 0
 
 
-def _quiet(_: str) -> None:
+def quiet(_: str) -> None:
     pass

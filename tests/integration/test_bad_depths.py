@@ -35,12 +35,10 @@ from stores.directory import DirectoryObjects
 from tests.checker import Checker
 from tests.client import Client, conversation_uuid, edited, sent
 from tests.conftest import quiet
-from tests.killing import in_a_loop
 
 START = datetime(2024, 3, 4, tzinfo=UTC)  # a Monday; none of these weeks ever had a table
 FIRST = weeks.of_instant(START)
 NOW = START + timedelta(days=7 * 64)  # all of them are over a year old
-NO_SPARK: Any = None
 SPANS = 10
 CONVERSATIONS = 3
 MESSAGES = 24
@@ -62,15 +60,15 @@ class Region:
         return self.client.region
 
     def fold(self, week: int, config: Settings | None = None) -> dict[str, Any]:
-        return fold.run(NO_SPARK, config or self.config, NOW, (self.name,), [week], quiet)
+        return fold.run(None, config or self.config, NOW, (self.name,), [week], quiet)
 
     def freeze(self, week: int, config: Settings | None = None) -> list[str]:
-        report = move.run(NO_SPARK, config or self.config, NOW, (self.name,), [week], quiet)
+        report = move.run(None, config or self.config, NOW, (self.name,), [week], quiet)
         return list(report["regions"][self.name]["moved"])
 
     def freeze_anyway(self, week: int) -> None:
         """Whatever it costs."""
-        with attempts.attempt(NO_SPARK, self.config, self.name, NOW, quiet) as run:
+        with attempts.attempt(None, self.config, self.name, NOW, quiet) as run:
             taken, _ = run.take(move.due_units(run, [week]), lambda _: True)
             frozen = move.switch(run, move.verify(run, move.copy(run, move.seal(run, taken))))
             move.settle(run, frozen)
@@ -79,7 +77,7 @@ class Region:
     def drop(self, week: int) -> dict[str, Any]:
         then = NOW + timedelta(days=1)
         quality.run(self.config, then, (self.name,), [week], quiet)
-        return drop.run(NO_SPARK, self.config, then, (self.name,), [week], True, quiet)
+        return drop.run(None, self.config, then, (self.name,), [week], True, quiet)
 
     def file(self, week: int) -> Path:
         return self.checker.root(0) / self.checker.pointers(week, 0, 1)[0][0]
@@ -108,7 +106,7 @@ class Region:
 
 
 @pytest.fixture(scope="module")
-def place(config: Settings, client: Client, checker: Checker, consumer: None) -> Iterator[Region]:
+def place(config: Settings, client: Client, checker: Checker, consumer: None) -> Region:
     """The first half of the weeks is folded; what happens to the others is in the lane."""
     patient = replace(
         config,
@@ -118,11 +116,9 @@ def place(config: Settings, client: Client, checker: Checker, consumer: None) ->
     week_tables.run(config, NOW, (client.region,), quiet)
     client.send(message(number, FIRST + week) for week in range(SPANS) for number in range(MESSAGES))
     client.wait_until_consumed()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attempts, "spread", in_a_loop)
-        folded = range(FIRST, FIRST + SPANS - 1)
-        fold.run(NO_SPARK, patient, NOW, (client.region,), folded, quiet)
-        yield Region(patient, client, checker)
+    folded = range(FIRST, FIRST + SPANS - 1)
+    fold.run(None, patient, NOW, (client.region,), folded, quiet)
+    return Region(patient, client, checker)
 
 
 @pytest.fixture(autouse=True)
@@ -222,7 +218,7 @@ def test_a_person_who_was_erased_holds_a_freeze_back(place: Region) -> None:
 
 def test_an_object_that_the_store_lost_before_the_proof_is_frozen_anew(place: Region) -> None:
     week = FIRST + 4
-    with attempts.attempt(NO_SPARK, place.config, place.name, NOW, quiet) as run:
+    with attempts.attempt(None, place.config, place.name, NOW, quiet) as run:
         taken, _ = run.take(move.due_units(run, [week]), lambda _: True)
         (copied,) = move.copy(run, move.seal(run, taken))
         lost = place.object(week)

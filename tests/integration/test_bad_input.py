@@ -35,11 +35,9 @@ from stores.objects import MARKER_KEY, NotFoundError
 from tests.checker import Checker
 from tests.client import Client, conversation_uuid, edited, sent
 from tests.conftest import quiet
-from tests.killing import in_a_loop
 
 START = datetime(2025, 6, 2, tzinfo=UTC)  # a Monday
 FIRST = weeks.of_instant(START)
-NO_SPARK: Any = None
 SPANS = 6
 MESSAGES = 40
 CONVERSATIONS = 12
@@ -71,11 +69,11 @@ class Region:
         return self.client.region
 
     def move(self, week: int, now: datetime = DUE) -> list[str]:
-        report = move.run(NO_SPARK, self.config, now, (self.name,), [week], quiet)
+        report = move.run(None, self.config, now, (self.name,), [week], quiet)
         return list(report["regions"][self.name]["moved"])
 
     def drop(self, week: int, now: datetime) -> int:
-        return int(drop.run(NO_SPARK, self.config, now, (self.name,), [week], True, quiet)["dropped"])
+        return int(drop.run(None, self.config, now, (self.name,), [week], True, quiet)["dropped"])
 
     def state(self, week: int) -> tuple[str, str]:
         return self.checker.states()[week]
@@ -94,18 +92,16 @@ class Region:
 
 
 @pytest.fixture(scope="module")
-def place(config: Settings, client: Client, checker: Checker, consumer: None) -> Iterator[Region]:
+def place(config: Settings, client: Client, checker: Checker, consumer: None) -> Region:
     """The weeks of NEXT_COLD lie in warm already. All without Spark: what it makes of errors has a test of its own."""
     week_tables.run(config, day(7), (client.region,), quiet)
     week_tables.run(config, day(7 * SPANS), (client.region,), quiet)
     client.send(message(FIRST + week, number) for week in range(SPANS) for number in range(MESSAGES))
     client.wait_until_consumed()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attempts, "spread", in_a_loop)
-        move.run(NO_SPARK, config, DUE, (client.region,), NEXT_COLD, quiet)
-        dropped = drop.run(NO_SPARK, config, DUE + timedelta(days=1), (client.region,), NEXT_COLD, True, quiet)
-        assert dropped["dropped"] == len(NEXT_COLD)
-        yield Region(config, client, checker)
+    move.run(None, config, DUE, (client.region,), NEXT_COLD, quiet)
+    dropped = drop.run(None, config, DUE + timedelta(days=1), (client.region,), NEXT_COLD, True, quiet)
+    assert dropped["dropped"] == len(NEXT_COLD)
+    return Region(config, client, checker)
 
 
 @pytest.fixture(autouse=True)
@@ -294,7 +290,7 @@ def test_a_file_that_does_not_read_back_is_copied_anew(place: Region) -> None:
 @contextmanager
 def attempt(place: Region, now: datetime) -> Iterator[attempts.Attempt]:
     config = replace(place.config, layout=replace(place.config.layout, shard_bytes=SHARD_BYTES))
-    with attempts.attempt(NO_SPARK, config, place.name, now, quiet) as run:
+    with attempts.attempt(None, config, place.name, now, quiet) as run:
         yield run
 
 

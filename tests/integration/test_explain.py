@@ -15,7 +15,6 @@ from core.archive import Speed
 from core.ledger import Verdict, fingerprint, lease_name
 from core.moves import State, born_cold
 from core.settings import Settings
-from jobs import attempt as attempts
 from jobs import drop, fold, move, restore
 from jobs import weeks as week_tables
 from jobs.attempt import attempt
@@ -29,13 +28,11 @@ from ops.whereabouts import gather, known_of
 from stores import conversations
 from tests.client import Client, conversation_uuid, edited, sent
 from tests.conftest import quiet
-from tests.killing import in_a_loop
 
 START = datetime(2025, 11, 3, tzinfo=UTC)  # a Monday
 WEEK = weeks.of_instant(START)
 MESSAGES = 40
 CONVERSATION = conversation_uuid(1)
-NO_SPARK: Any = None
 Asking = Callable[..., Any]
 _BYTES = random.Random(7)
 TALK = [
@@ -75,14 +72,14 @@ class Way:
         self.client.wait_until_consumed()
 
     def move(self, now: datetime) -> dict[str, Any]:
-        report = move.run(NO_SPARK, self.config, now, self.regions, [WEEK], quiet)
+        report = move.run(None, self.config, now, self.regions, [WEEK], quiet)
         return dict(report["regions"][self.client.region])
 
     def drop(self, now: datetime) -> int:
-        return int(drop.run(NO_SPARK, self.config, now, self.regions, [WEEK], True, quiet)["dropped"])
+        return int(drop.run(None, self.config, now, self.regions, [WEEK], True, quiet)["dropped"])
 
     def fold(self, now: datetime) -> None:
-        assert fold.run(NO_SPARK, self.config, now, self.regions, [WEEK], quiet)["folded"] == 1
+        assert fold.run(None, self.config, now, self.regions, [WEEK], quiet)["folded"] == 1
 
     def expect(self, now: datetime, step: Step, *, kept: str = "", **facts: Any) -> Explanation:
         """`kept` is a part of what keeps the step; nothing keeps it where that is empty."""
@@ -98,7 +95,6 @@ def small(config: Settings) -> Iterator[Settings]:
     clocks = replace(config.clocks, longest_read_seconds=0.3)
     chosen = replace(config, frozen=replace(config.frozen, horizon_months=1200), clocks=clocks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attempts, "spread", in_a_loop)
         for name, value in as_environment(chosen).items():
             patch.setenv(name, value)
         week_tables.run(chosen, day(7), chosen.regions, quiet)
@@ -159,7 +155,7 @@ def hot_to_warm(way: Way, site: Site) -> None:
     words = f"./firn move --now {instant(14)} --region {site.region} --week {weeks.label(WEEK)}"
     assert due.next_try.command == words
 
-    with attempt(NO_SPARK, way.config, site.region, day(14), quiet) as run:
+    with attempt(None, way.config, site.region, day(14), quiet) as run:
         units, _ = run.take(move.due_units(run, [WEEK]), lambda _: True)
         lease = site.ledger.lease(lease_name(units[0]))
         assert lease

@@ -19,7 +19,6 @@ from core.lifecycle import Rule
 from core.moves import COLD_WARM, State, Unit, born_cold
 from core.settings import Settings
 from core.tiers import Tier
-from jobs import attempt as attempts
 from jobs import drop, fold, move, override, thaw
 from jobs import weeks as week_tables
 from jobs.attempt import attempt
@@ -36,11 +35,9 @@ from stores.leases import keeping
 from tests.checker import Checker
 from tests.client import Client, amended, sent
 from tests.conftest import bucket, quiet
-from tests.killing import in_a_loop
 
 START = datetime(2025, 9, 1, tzinfo=UTC)  # a Monday
 WEEK = weeks.of_instant(START)
-NO_SPARK: Any = None
 TALK = [
     sent(one, START + timedelta(days=1, minutes=at), at, bytes((one, at)) * 300) for one in range(4) for at in range(20)
 ]
@@ -71,7 +68,7 @@ class Scene:
 
     def sealed(self, now: datetime, *steps: Callable[..., list[Unit]]) -> Unit:
         """As a mover that did not come further than these steps."""
-        with attempt(NO_SPARK, self.config, *self.regions, now, quiet) as run:
+        with attempt(None, self.config, *self.regions, now, quiet) as run:
             units, _ = run.take(move.due_units(run, [WEEK]), lambda _: True)
             units = move.seal(run, units)
             for step in steps:
@@ -83,14 +80,14 @@ class Scene:
         return override.run(self.config, day(14), self.regions, order, quiet)
 
     def move(self, now: datetime) -> list[str]:
-        report = move.run(NO_SPARK, self.config, now, self.regions, [WEEK], quiet)
+        report = move.run(None, self.config, now, self.regions, [WEEK], quiet)
         return list(report["regions"][self.client.region]["moved"])
 
     def drop(self, now: datetime) -> int:
         with opened(self.config, *self.regions) as site:
             if files := cold_files(site, self.unit):
                 site.ledger.put_verdict(Verdict(WEEK, 0, fingerprint(files), "a suite", True, (), now))
-        return int(drop.run(NO_SPARK, self.config, now, self.regions, [WEEK], True, quiet)["dropped"])
+        return int(drop.run(None, self.config, now, self.regions, [WEEK], True, quiet)["dropped"])
 
     def change(self, now: datetime) -> None:
         self.client.send(amended(TALK[now.day % 9 :], now))
@@ -106,7 +103,6 @@ class Scene:
 def scene(config: Settings, client: Client, checker: Checker, consumer: None) -> Iterator[Scene]:
     chosen = replace(config, clocks=replace(config.clocks, longest_read_seconds=0.3))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attempts, "spread", in_a_loop)
         for name, value in as_environment(chosen).items():
             patch.setenv(name, value)
         made = Scene(chosen, client, checker)
@@ -248,8 +244,8 @@ def test_a_rule_that_reaches_for_the_lake_stops_a_move_a_fold_and_a_drop(
     with monkeypatch.context() as patch:
         patch.setattr(DirectoryObjects, "lifecycle", lambda _: rule)
         with pytest.raises(RefusedError, match="lifecycle rule tidy"):
-            fold.run(NO_SPARK, scene.config, day(40), scene.regions, [WEEK], quiet)
-    assert fold.run(NO_SPARK, scene.config, day(40), scene.regions, [WEEK], quiet)["folded"] == 1
+            fold.run(None, scene.config, day(40), scene.regions, [WEEK], quiet)
+    assert fold.run(None, scene.config, day(40), scene.regions, [WEEK], quiet)["folded"] == 1
     scene.check()
 
 
@@ -280,10 +276,10 @@ def test_a_week_that_never_had_tables_is_thawed_into_new_ones(scene: Scene, site
     scene.client.wait_until_consumed()
     assert site.ledger.unit(WEEK - 60, 0) == born_cold(site.region, WEEK - 60, 0)
     order = thaw.Order(WEEK - 60, None, 9, Account("someone", "an audit"), True)
-    told = thaw.run(NO_SPARK, scene.config, day(41), scene.regions, replace(order, apply=False), quiet)
+    told = thaw.run(None, scene.config, day(41), scene.regions, replace(order, apply=False), quiet)
     assert "has no file yet" in next(iter(told["regions"][site.region]["later"].values()))
-    fold.run(NO_SPARK, scene.config, day(41), scene.regions, [WEEK - 60], quiet)
-    assert thaw.run(NO_SPARK, scene.config, day(41), scene.regions, order, quiet)["thawed"] == 1
+    fold.run(None, scene.config, day(41), scene.regions, [WEEK - 60], quiet)
+    assert thaw.run(None, scene.config, day(41), scene.regions, order, quiet)["thawed"] == 1
     unit = site.ledger.unit(WEEK - 60, 0)
     assert unit
     assert (unit.move, unit.state, unit.settled) == (COLD_WARM, State.SWITCHED, True)

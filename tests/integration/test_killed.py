@@ -4,7 +4,7 @@ Each point has a week of its own, so that all of a move's points die at the same
 """
 
 import multiprocessing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing.context import ForkServerProcess
@@ -15,7 +15,6 @@ import pytest
 
 from core import weeks
 from core.settings import Settings
-from jobs import attempt as attempts
 from jobs import drop, fold, move
 from jobs import weeks as week_tables
 from jobs.attempt import attempt
@@ -26,14 +25,13 @@ from schemas.events import Event
 from tests.checker import Checker
 from tests.client import Client, amended, conversation_uuid, reacted, sent, until
 from tests.conftest import quiet
-from tests.killing import die, in_a_loop
+from tests.killing import die
 
 START = datetime(2025, 9, 1, tzinfo=UTC)  # a Monday
 FIRST = weeks.of_instant(START)
 CONVERSATIONS = 6
 LEASE_SECONDS = 3.0
 CHILDREN_AT_ONCE = 5
-NO_SPARK: Any = None
 CHILD_SECONDS = 60
 # Forked from a process that has imported everything and opened nothing, so that a child costs no start.
 FORKS = multiprocessing.get_context("forkserver")
@@ -137,7 +135,7 @@ class Scene:
 
     def seal(self, now: datetime, only: list[int]) -> None:
         """As a mover that did not come further."""
-        with attempt(NO_SPARK, self.config, self.region, now, quiet) as run:
+        with attempt(None, self.config, self.region, now, quiet) as run:
             taken, _ = run.take(move.due_units(run, only), lambda _: True)
             sealed = move.seal(run, taken)
         assert len(sealed) == len(only)
@@ -145,14 +143,14 @@ class Scene:
     def move(self, now: datetime) -> list[str]:
         """What was moved of the weeks of this test."""
         only = range(FIRST, FIRST + WEEKS)
-        report = move.run(NO_SPARK, self.config, now, (self.region,), only, quiet)
+        report = move.run(None, self.config, now, (self.region,), only, quiet)
         return list(report["regions"][self.region]["moved"])
 
     def drop(self, now: datetime, only: Sequence[int] | None = None) -> int:
-        return int(drop.run(NO_SPARK, self.config, now, (self.region,), only, True, quiet)["dropped"])
+        return int(drop.run(None, self.config, now, (self.region,), only, True, quiet)["dropped"])
 
     def fold(self, now: datetime) -> list[str]:
-        report = fold.run(NO_SPARK, self.config, now, (self.region,), None, quiet)
+        report = fold.run(None, self.config, now, (self.region,), None, quiet)
         return list(report["regions"][self.region]["folded"])
 
     def read(self, week: int) -> list[bytes]:
@@ -181,16 +179,14 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(config: Settings, client: Client, checker: Checker, consumer: None) -> Iterator[Scene]:
+def scene(config: Settings, client: Client, checker: Checker, consumer: None) -> Scene:
     short = replace(
         config,
         clocks=replace(config.clocks, lease_seconds=LEASE_SECONDS),
         layout=replace(config.layout, shard_bytes=10**6),
         frozen=replace(config.frozen, horizon_months=1200),  # these files are small: it takes that long to pay
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attempts, "spread", in_a_loop)
-        yield Scene(short, client, checker)
+    return Scene(short, client, checker)
 
 
 def ended(child: ForkServerProcess) -> int | None:

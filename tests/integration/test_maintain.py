@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing.context import ForkServerProcess
@@ -24,7 +23,6 @@ from core.ledger import Verdict, fingerprint, lease_name
 from core.overlay import row_of
 from core.rows import to_batch
 from core.settings import Maintenance, Settings
-from jobs import attempt as attempts
 from jobs import drop, fold, maintain, move
 from jobs import weeks as week_tables
 from lakehouse.commit import latest_version
@@ -42,7 +40,7 @@ from tests import checker as checking
 from tests.client import Client, amended, sent, until, written_down
 from tests.conftest import bucket, quiet
 from tests.engines import through_delta_rs, through_duckdb, through_spark
-from tests.killing import die, in_a_loop
+from tests.killing import die
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 OLD = datetime(2024, 9, 2, tzinfo=UTC)  # a Monday, of a week that never had a table
@@ -51,7 +49,6 @@ WEEKS = 4
 CONVERSATIONS = 6
 LEASE_SECONDS = 3.0
 CHILD_SECONDS = 60
-NO_SPARK: Any = None
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.killing"])
 
@@ -88,7 +85,7 @@ class Scene:
 
     def fold(self, now: datetime, *numbers: int) -> list[str]:
         only = [FIRST + number for number in numbers] or None
-        return list(fold.run(NO_SPARK, self.config, now, (self.region,), only, quiet)["regions"][self.region]["folded"])
+        return list(fold.run(None, self.config, now, (self.region,), only, quiet)["regions"][self.region]["folded"])
 
     def maintain(self, now: datetime, apply: bool = True, **policy: int) -> dict[str, Any]:
         config = replace(self.config, maintenance=replace(self.config.maintenance, **policy))
@@ -157,21 +154,19 @@ def went(report: dict[str, Any], *but: str) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def scene(config: Settings, region: str, client: Client, checker: checking.Checker, consumer: None) -> Iterator[Scene]:
+def scene(config: Settings, region: str, client: Client, checker: checking.Checker, consumer: None) -> Scene:
     short = replace(
         config,
         clocks=replace(config.clocks, lease_seconds=LEASE_SECONDS, longest_read_seconds=0.2),
         maintenance=Maintenance(checkpoint_commits=1_000),
         frozen=replace(config.frozen, horizon_months=1200),  # these files are small: it takes that long to pay
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attempts, "spread", in_a_loop)
-        made = Scene(short, client, checker, bucket(config, region))
-        week_tables.run(short, NOW, (region,), quiet)
-        client.send(event for number in range(WEEKS) for event in week_of(number))
-        client.wait_until_consumed()
-        assert len(made.fold(day(0))) == WEEKS
-        yield made
+    made = Scene(short, client, checker, bucket(config, region))
+    week_tables.run(short, NOW, (region,), quiet)
+    client.send(event for number in range(WEEKS) for event in week_of(number))
+    client.wait_until_consumed()
+    assert len(made.fold(day(0))) == WEEKS
+    return made
 
 
 def test_where_all_is_named_nothing_goes(scene: Scene) -> None:
@@ -322,7 +317,7 @@ def test_frozen_orphans_go_with_what_the_vault_knows_of_them(scene: Scene) -> No
     orphans = scene.held() - before
     (key,) = (key for key in orphans if key.startswith("frozen/"))
     assert references(scene, key)
-    assert move.run(NO_SPARK, scene.config, day(10), (scene.region,), [FIRST + 3], quiet)["moved"] == 1
+    assert move.run(None, scene.config, day(10), (scene.region,), [FIRST + 3], quiet)["moved"] == 1
     scene.age(*(scene.held() - before))
     digest = scene.check()
 
@@ -357,7 +352,7 @@ def drop_cold(scene: Scene, now: datetime) -> None:
         assert unit
         files = fingerprint(cold_files(site, unit))
         site.ledger.put_verdict(Verdict(unit.week, 0, files, "test", True, (), now))
-    assert drop.run(NO_SPARK, scene.config, now, (scene.region,), [unit.week], True, quiet)["dropped"] == 1
+    assert drop.run(None, scene.config, now, (scene.region,), [unit.week], True, quiet)["dropped"] == 1
 
 
 def test_what_the_manifest_names_stays_though_the_ledger_forgot_it(scene: Scene) -> None:

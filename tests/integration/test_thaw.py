@@ -4,7 +4,6 @@ After each step the checker holds what is stored against what the client was tol
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -32,11 +31,9 @@ from schemas.events import Event
 from tests.checker import Checker, Final, visible
 from tests.client import Client, amended, reacted, sent, written_down
 from tests.conftest import quiet
-from tests.killing import in_a_loop
 
 START = datetime(2025, 9, 1, tzinfo=UTC)  # a Monday
 WEEK = weeks.of_instant(START)
-NO_SPARK: Any = None
 CONVERSATIONS = 5
 TALK = [
     sent(talk, START + timedelta(days=1, minutes=number), number, bytes((talk, number)) * 300)
@@ -76,15 +73,15 @@ class Way:
         self.client.wait_until_consumed()
 
     def move(self, now: datetime) -> None:
-        move.run(NO_SPARK, self.config, now, self.regions, [WEEK], quiet)
+        move.run(None, self.config, now, self.regions, [WEEK], quiet)
 
     def drop(self, now: datetime) -> list[str]:
         self.judge(now)
-        done = drop.run(NO_SPARK, self.config, now, self.regions, [WEEK], True, quiet)
+        done = drop.run(None, self.config, now, self.regions, [WEEK], True, quiet)
         return list(done["regions"][self.client.region]["dropped"])
 
     def fold(self, now: datetime) -> None:
-        assert fold.run(NO_SPARK, self.config, now, self.regions, [WEEK], quiet)["folded"] == 1
+        assert fold.run(None, self.config, now, self.regions, [WEEK], quiet)["folded"] == 1
 
     def judge(self, now: datetime) -> None:
         """As the quality gate writes it down."""
@@ -97,7 +94,7 @@ class Way:
             **{"week": WEEK, "to": None, "days": 3, "account": Account("a test", "to see it come up"), "apply": True}
             | more
         )
-        done = thaw.run(NO_SPARK, self.config, now, self.regions, order, quiet)
+        done = thaw.run(None, self.config, now, self.regions, order, quiet)
         return dict(done["regions"][self.client.region])
 
     def check_stored(self) -> None:
@@ -138,7 +135,7 @@ def final(row: Row) -> Final:
 
 
 @pytest.fixture(scope="module")
-def way(config: Settings, client: Client, checker: Checker, consumer: None) -> Iterator[Way]:
+def way(config: Settings, client: Client, checker: Checker, consumer: None) -> Way:
     """Files this small pay for their freeze in a hundred years only, and a read of them is done at once."""
     chosen = replace(
         config,
@@ -146,9 +143,7 @@ def way(config: Settings, client: Client, checker: Checker, consumer: None) -> I
         clocks=replace(config.clocks, longest_read_seconds=1.0),
         maintenance=replace(config.maintenance, replaced_days=0, orphan_hours=0),
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attempts, "spread", in_a_loop)
-        yield Way(chosen, client, checker)
+    return Way(chosen, client, checker)
 
 
 def test_a_week_comes_back_tier_by_tier_and_goes_down_again(way: Way) -> None:

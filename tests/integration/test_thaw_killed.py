@@ -3,7 +3,6 @@
 Each point has a week of its own, as in `test_killed`, whose scene this is.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -12,7 +11,6 @@ import pytest
 from core.archive import Speed
 from core.ledger import THAW, Account
 from core.settings import Settings
-from jobs import attempt as attempts
 from jobs import restore, thaw
 from jobs import weeks as week_tables
 from lakehouse.site import opened
@@ -22,7 +20,6 @@ from tests.conftest import quiet
 from tests.integration.test_killed import (
     FIRST,
     LEASE_SECONDS,
-    NO_SPARK,
     WEEKS,
     Scene,
     amendments,
@@ -32,7 +29,6 @@ from tests.integration.test_killed import (
     placed,
     week_of,
 )
-from tests.killing import in_a_loop
 
 TO_COLD = {
     "thawing, told": "open",
@@ -70,16 +66,14 @@ FROZEN_SINCE = 7 * WEEKS + 370
 
 
 @pytest.fixture(scope="module")
-def scene(config: Settings, client: Client, checker: Checker, consumer: None) -> Iterator[Scene]:
+def scene(config: Settings, client: Client, checker: Checker, consumer: None) -> Scene:
     quick = replace(
         config,
         clocks=replace(config.clocks, lease_seconds=LEASE_SECONDS, longest_read_seconds=0.3),
         layout=replace(config.layout, shard_bytes=10**6),
         frozen=replace(config.frozen, horizon_months=1200),
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attempts, "spread", in_a_loop)
-        yield Scene(quick, client, checker)
+    return Scene(quick, client, checker)
 
 
 def test_a_thaw_is_killed_everywhere_and_run_again(scene: Scene) -> None:
@@ -118,7 +112,7 @@ def finished(scene: Scene, now: datetime) -> int:
     number = 0
     for week in range(FIRST, FIRST + WEEKS):
         order = thaw.Order(week, None, 0, Account("a test", "once more"), True)
-        number += int(thaw.run(NO_SPARK, scene.config, now, (scene.region,), order, quiet)["thawed"])
+        number += int(thaw.run(None, scene.config, now, (scene.region,), order, quiet)["thawed"])
     return number
 
 
