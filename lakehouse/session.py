@@ -22,6 +22,7 @@ _DELTA = {
 }
 _BRANCHES = (RefusedError, BlockedError, DamagedError, OutcomeUnknownError, FirnError)
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"  # set by spark-submit for the driver it starts
+_LOOPBACK = "SPARK_LOCAL_IP"  # where all of Spark's own servers listen, those of executors that are processes too
 _LOCAL = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
@@ -51,7 +52,10 @@ def spark_session(config: settings.Settings, name: str, *, delta: bool = False) 
 
 def _by_settings(config: settings.Settings) -> dict[str, str]:
     chosen = {"spark.master": config.spark.master, "spark.driver.memory": config.spark.driver_memory}
-    return chosen | (_LOCAL if config.spark.master.startswith("local") else {})
+    if not config.spark.master.startswith("local"):
+        return chosen
+    os.environ.setdefault(_LOOPBACK, "127.0.0.1")
+    return chosen | _LOCAL
 
 
 def _reading_delta(config: settings.Settings) -> dict[str, str]:
