@@ -3,11 +3,13 @@ lost on their way, and two processes work on one week at once. What is killed is
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from moto.server import ThreadedMotoServer
 
-from core.settings import Settings
+from core.settings import Objects, Secret, Settings
 from ops.chaos import run
 from ops.chaos.proxy import Harm, Protocol
 from ops.chaos.stage import Stage, staged
@@ -25,19 +27,38 @@ STEPS = {
     "drop of cold": ["lake: committed", "ledger: unit changed", "ledger: pointer retired"],
     "fold into frozen": ["lake: committed", "ledger: pointer moved", "ledger: unit changed", "lane: cleared"],
 }
-# Early ones belong to the handshake of a session.
-REQUESTS = (40, 55)
+# Whose reply is lost. Early ones belong to the handshake of a session; there are more in each phase than that.
+REQUESTS = {
+    "hot to warm": {Protocol.CQL: 55, Protocol.KAFKA: 40},
+    "drop of hot": {Protocol.CQL: 40},
+    "warm to cold": {Protocol.CQL: 55, Protocol.KAFKA: 40, Protocol.HTTP: 30},
+    "drop of warm": {Protocol.CQL: 40, Protocol.HTTP: 4},
+    "fold into cold": {Protocol.CQL: 40, Protocol.HTTP: 30},
+    "cold to frozen": {Protocol.CQL: 55, Protocol.HTTP: 40},
+    "drop of cold": {Protocol.HTTP: 25},
+    "fold into frozen": {Protocol.CQL: 55, Protocol.HTTP: 45},
+}
 
 
-def test_what_sleeps_and_what_loses_its_replies_does_no_harm(stack_settings: Settings) -> None:
+@pytest.fixture
+def on_s3(stack_settings: Settings) -> Iterator[Settings]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    objects = Objects("s3://firn-", f"http://{host}:{port}", access_key="firn", secret_key=Secret("firn-secret"))
+    yield replace(stack_settings, objects=objects)
+    server.stop()
+
+
+def test_what_sleeps_and_what_loses_its_replies_does_no_harm(on_s3: Settings) -> None:
     planned: dict[Phase, list[run.AnyTrial]] = {
         phase: [
             *(Trial(phase.name, step, 1, Fate.FROZEN_BEFORE) for step in STEPS[phase.name]),
-            *(WireTrial(phase.name, Protocol.CQL, nth, Harm.REPLY_LOST) for nth in REQUESTS),
+            *(WireTrial(phase.name, via, nth, Harm.REPLY_LOST) for via, nth in REQUESTS[phase.name].items()),
         ]
         for phase in PHASES
     }
-    done = run.run(stack_settings, planned, quiet)
+    done = run.run(on_s3, planned, quiet)
     assert done["trials"] == sum(map(len, planned.values()))
     assert done["rows"] > 0
 
