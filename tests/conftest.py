@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -30,6 +31,7 @@ CLOCKS = Clocks(ledger_age_seconds=0.4, longest_read_seconds=2.0, lease_seconds=
 # Small, so that a few hundred messages make several shards and row groups.
 LAYOUT = Layout(copy_shards=2, shard_bytes=50_000, row_group_bytes=20_000)
 STOP_SECONDS = 20.0
+STARTED = pytest.StashKey[Settings]()  # the stack, when it did not run before
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,14 +49,29 @@ def quiet(_: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack_settings() -> Iterator[Settings]:
-    """The stack of the working copy, which is started if it does not run, and left as it was found."""
+def stack_settings(request: pytest.FixtureRequest) -> Settings:
+    """The stack of the working copy, which is started if it does not run; the end of the run leaves it as it was."""
     found = settings.load()
     was_running = any(one.state == "running" for one in stack.status(found))
     ready = stack.up(found, quiet, consumers=False)
-    yield ready
     if not was_running:
-        stack.down(ready, quiet)
+        request.config.stash[STARTED] = ready
+    return ready
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a worker started others may still use: it is for the whole run to stop it."""
+    if getattr(node, "workeroutput", {}).get("started"):
+        node.config.stash[STARTED] = settings.load()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    started = session.config.stash.get(STARTED, None)
+    if started and hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["started"] = True
+    elif started:
+        stack.down(started, quiet)
 
 
 @pytest.fixture(scope="session")
