@@ -29,7 +29,7 @@ from lakehouse.index import (
     read_row_groups,
 )
 from lakehouse.paths import data_key, index_key
-from lakehouse.writer import ColdFile, cut, row_bytes, write_cold_file
+from lakehouse.writer import ColdFile, cut, row_bytes, split, write_cold_file
 from schemas.tables import CANONICAL
 from stores.memory import MemoryObjects
 
@@ -181,6 +181,18 @@ def test_row_groups_keep_the_limit_and_are_not_cut_early(bodies: list[int], limi
     weights = [[int(size) for part in group.to_batches() for size in row_bytes(part)] for group in groups]
     assert all(sum(weight) <= limit or len(weight) == 1 for weight in weights)
     assert all(sum(this) + after[0] > limit for this, after in pairwise(weights))
+
+
+@given(bodies=st.lists(st.integers(0, 400), min_size=1, max_size=60), limit=st.integers(60, 900))
+@settings(deadline=None)
+def test_a_row_group_that_outgrew_the_limit_is_split_evenly(bodies: list[int], limit: int) -> None:
+    rows = [row(1, number, body=b"x" * length) for number, length in enumerate(bodies)]
+    parts = list(split(pa.Table.from_batches([batch(rows)]), limit))
+    assert [one for part in parts for one in part.to_pylist()] == rows
+    weights = [[int(size) for piece in part.to_batches() for size in row_bytes(piece)] for part in parts]
+    assert all(sum(weight) <= limit or len(weight) == 1 for weight in weights)
+    largest = max(map(max, weights))
+    assert len(parts) == 1 or all(sum(weight) >= limit / 3 - largest for weight in weights)
 
 
 def test_reactions_and_references_weigh_too() -> None:
