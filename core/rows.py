@@ -68,6 +68,11 @@ def merged(group: pa.Table, change: pa.Table) -> pa.Table:
     return one_per_key([*group.to_batches(), *change.to_batches()])
 
 
+def among(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """Those of `rows` whose key one of `others` has."""
+    return rows.filter(pa.array(np.isin(_keys(rows), _keys(others))))
+
+
 def keys_of(rows: pa.Table) -> list[bytes]:
     """conversation_id + message_id of each row."""
     ids = (rows.column(name).to_pylist() for name in _KEY)
@@ -97,6 +102,11 @@ def key_words(rows: pa.RecordBatch | pa.Table) -> NDArray[np.uint64]:
     """(rows, 4) big-endian words of conversation_id and message_id; ArrowInvalid for an id that is not 16 bytes, and
     ValueError for a null one."""
     return np.concatenate([_words(rows.column(name)) for name in _KEY], axis=1)
+
+
+def _keys(rows: pa.Table) -> NDArray[np.bytes_]:
+    """As numpy compares them; zeros at the end make no difference where all have one length."""
+    return np.ascontiguousarray(key_words(rows)).view(f"S{2 * ID_BYTES}").ravel()
 
 
 def _words(ids: Any) -> NDArray[np.uint64]:

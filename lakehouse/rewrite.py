@@ -22,7 +22,7 @@ from core.digest import Digest, of_rows
 from core.errors import RefusedError
 from core.ledger import Pointer
 from core.overlay import laid_over, merge_all
-from core.rows import from_batch, keys_of, merged, shares
+from core.rows import among, from_batch, keys_of, merged, shares
 from lakehouse.coldfile import (
     Ends,
     copy_stretch,
@@ -66,7 +66,7 @@ def rewrite(
     Memory holds the change and one row group that it alters.
     """
     with _fetched(objects, old, scratch) as before:
-        with _changed(old, before, change, row_group_bytes, scratch) as local:
+        with changed_file(old, before, change, row_group_bytes, scratch) as local:
             if old.key and local.digest == old.digest:
                 return None
             file, ends = local.put(objects, key), local.groups
@@ -87,9 +87,11 @@ def _fetched(objects: Objects, old: Old, scratch: Path | None) -> Iterator[IO[by
 
 
 @contextmanager
-def _changed(
-    old: Old, before: IO[bytes], change: pa.Table, row_group_bytes: int, scratch: Path | None
+def changed_file(
+    old: Old, before: IO[bytes], change: pa.Table, row_group_bytes: int, scratch: Path | None = None
 ) -> Iterator[LocalFile]:
+    """What `rewrite` makes of the old file, not put yet and not proven; of the old digest where nothing changed, and
+    then not to be put."""
     ends = ends_of_groups(old.key, before) if old.key else []
     if not ends:
         with local_cold_file(cut(change.to_batches(), row_group_bytes), scratch) as local:
@@ -139,8 +141,9 @@ class _Draft:
                 yield None
 
     def _merged(self, held: pa.Table, change: pa.Table) -> pa.Table | None:
+        """Only what the change may alter is digested; all of it is when the new file is read back."""
         rows = merged(held, change)
-        was, now = of_rows(from_batch(held)), of_rows(from_batch(rows))
+        was, now = (of_rows(from_batch(among(table, change))) for table in (held, rows))
         self.digest = self.digest - was + now
         return None if self.source and was == now else rows
 

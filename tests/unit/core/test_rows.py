@@ -103,6 +103,13 @@ def test_any_split_of_a_change_gives_the_same(old: list[Event], news: list[list[
     assert listed(group for group, _ in at_once) == listed(one_by_one)
 
 
+@given(crowded, crowded)
+def test_rows_among_others_are_found_by_key(events: list[Event], others: list[Event]) -> None:
+    held, other = (rows.one_per_key([rows.to_batch(rows_of(some))]) for some in (events, others))
+    wanted = [row for row in listed([held]) if row.key in {one.key for one in rows_of(others)}]
+    assert listed([rows.among(held, other)]) == wanted
+
+
 _keys = st.builds(
     lambda conversation, message: bytes([conversation]) * 16 + bytes([message]) * 16,
     st.integers(0, 3),
