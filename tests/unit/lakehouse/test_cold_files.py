@@ -51,7 +51,7 @@ def row(conversation: int, message: int, **given_values: Any) -> dict[str, Any]:
         "reply_to": None,
         "edit_id": None,
         "deleted": False,
-        "server_ts": datetime(2025, 11, 3, 12, 0, 0, message % 1000, UTC),
+        "server_ts": datetime(2025, 11, 3, 12, 0, 0, message % 1000 * 1000, UTC),
         "reactions": None,
     } | given_values
 
@@ -161,6 +161,12 @@ def test_rows_that_are_not_canonical_are_refused(fault: dict[str, Any]) -> None:
     assert list(objects.list("")) == []
 
 
+def test_a_time_that_is_finer_than_a_millisecond_is_refused() -> None:
+    """It is stored in milliseconds, and nothing is rounded."""
+    with pytest.raises(RefusedError, match="not canonical"):
+        write(MemoryObjects(), [row(1, 1, server_ts=datetime(2025, 11, 3, 12, 0, 0, 1001, UTC))])
+
+
 def test_a_retry_of_the_same_attempt_finds_its_own_file() -> None:
     objects = MemoryObjects()
     assert write(objects, busy_rows()) == write(objects, busy_rows())
@@ -212,10 +218,12 @@ def test_parquet_is_plain_and_tells_nothing_of_people() -> None:
         column = file.metadata.row_group(0).column(number)
         if column.is_stats_set:
             told.add(column.path_in_schema)
-        ciphertext = column.path_in_schema in ("body", "reactions.list.element.reaction")
-        assert column.compression == ("UNCOMPRESSED" if ciphertext else "ZSTD"), column.path_in_schema
+        is_body = column.path_in_schema == "body"
+        assert column.compression == ("UNCOMPRESSED" if is_body else "ZSTD"), column.path_in_schema
+        is_length_first = is_body or column.path_in_schema == "reactions.list.element.reaction"
+        assert set(column.encodings) == {"RLE", "DELTA_LENGTH_BYTE_ARRAY" if is_length_first else "PLAIN"}
     assert told == {"conversation_id", "message_id"}
-    assert file.schema_arrow.field("server_ts").type == pa.timestamp("us", "UTC")
+    assert file.schema_arrow.field("server_ts").type == pa.timestamp("ms", "UTC")
     assert file.schema.column(0).physical_type == "BYTE_ARRAY"
 
 
