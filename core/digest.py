@@ -30,6 +30,10 @@ class Digest:
     def __add__(self, other: Self) -> "Digest":
         return Digest(self.rows + other.rows, (self.total + other.total) % _MODULUS)
 
+    def __sub__(self, part: Self) -> "Digest":
+        """Without the rows of a part of it."""
+        return Digest(self.rows - part.rows, (self.total - part.total) % _MODULUS)
+
     def __str__(self) -> str:
         return f"{self.total:032x}"
 

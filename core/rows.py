@@ -1,8 +1,8 @@
 """Canonical rows as Arrow batches and back, and how tables of them are put in order and merged."""
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from schemas.tables import CANONICAL
 BATCH_ROWS = 4096
 ID_BYTES = 16
 _KEY = ("conversation_id", "message_id")
+_HIGHEST = b"\xff" * ID_BYTES
 _SCALARS = tuple(name for name in CANONICAL.names if name != "reactions")
 
 
@@ -52,22 +53,24 @@ def one_per_key(batches: Iterable[pa.RecordBatch]) -> pa.Table:
     return _sorted(pa.concat_tables([alone, *map(_as_table, to_batches(merged.values()))]))
 
 
-def merged_groups(groups: Iterable[pa.Table], change: pa.Table) -> Iterator[tuple[pa.Table, bool]]:
-    """`groups` in key order with `change` (one row per key, in key order) merged in, and whether each was touched.
+def shares(ends: Sequence[tuple[bytes, bytes]], keys: Sequence[bytes]) -> list[range]:
+    """Which of `keys` (ascending) each row group takes, by the first and last key of each; together they are all.
 
-    A group that no row of the change falls into comes back as it is; rows past the last group make one of their own.
+    A key between two row groups goes into the one before where that ends with its conversation, so that one's late
+    messages stay together; else into the one after. Past the last, the last takes it; before the first, the first.
     """
-    keys, at = keys_of(change), 0
-    for group in groups:
-        end = bisect_right(keys, keys_of(group.slice(group.num_rows - 1))[0], at) if group.num_rows else at
-        if end == at:
-            yield group, False
-        else:
-            both = chain(from_batch(group), from_batch(change.slice(at, end - at)))
-            yield _ordered(merge_all(both)), True
-        at = end
-    if at < change.num_rows:
-        yield change.slice(at), True
+    stops = [_stop(last, first, keys) for (_, last), (first, _) in pairwise(ends)]
+    return [range(start, stop) for start, stop in pairwise([0, *stops, len(keys)])] if ends else []
+
+
+def merged(group: pa.Table, change: pa.Table) -> pa.Table:
+    """The rows of both, which are one canonical row per key each, as one canonical row per key."""
+    return one_per_key([*group.to_batches(), *change.to_batches()])
+
+
+def among(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """Those of `rows` whose key one of `others` has."""
+    return rows.filter(pa.array(np.isin(_keys(rows), _keys(others))))
 
 
 def keys_of(rows: pa.Table) -> list[bytes]:
@@ -76,8 +79,8 @@ def keys_of(rows: pa.Table) -> list[bytes]:
     return [conversation + message for conversation, message in zip(*ids, strict=True)]
 
 
-def _ordered(rows: dict[tuple[bytes, bytes], Row]) -> pa.Table:
-    return _as_table(to_batch([rows[key] for key in sorted(rows)]))
+def _stop(last: bytes, next_first: bytes, keys: Sequence[bytes]) -> int:
+    return min(bisect_right(keys, last[:ID_BYTES] + _HIGHEST), bisect_left(keys, next_first))
 
 
 def _as_table(batch: pa.RecordBatch) -> pa.Table:
@@ -99,6 +102,11 @@ def key_words(rows: pa.RecordBatch | pa.Table) -> NDArray[np.uint64]:
     """(rows, 4) big-endian words of conversation_id and message_id; ArrowInvalid for an id that is not 16 bytes, and
     ValueError for a null one."""
     return np.concatenate([_words(rows.column(name)) for name in _KEY], axis=1)
+
+
+def _keys(rows: pa.Table) -> NDArray[np.bytes_]:
+    """As numpy compares them; zeros at the end make no difference where all have one length."""
+    return np.ascontiguousarray(key_words(rows)).view(f"S{2 * ID_BYTES}").ravel()
 
 
 def _words(ids: Any) -> NDArray[np.uint64]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ from schemas.tables import CANONICAL
 from stores.objects import Objects
 
 _CHUNK_BYTES = 8 * 1024 * 1024
+_LENGTH_AND_MAGIC_BYTES = 8
+_KEY = ["conversation_id", "message_id"]
+# The first and last key of rows: conversation_id + message_id, 32 bytes.
+Ends = tuple[bytes, bytes]
 
 
 class _SparseFile(io.RawIOBase):
@@ -106,6 +111,49 @@ def decoded_groups(key: str, local: IO[bytes], schema: pa.Schema) -> Iterator[pa
                 yield file.read_row_group(group, use_threads=False).cast(schema)
     except (OSError, pa.ArrowException, ValueError) as fault:
         raise damaged(key, "its bytes do not decode") from fault
+
+
+def ends_of_groups(key: str, local: IO[bytes]) -> list[Ends]:
+    """Of each row group; only the columns of the key are decoded."""
+    try:
+        with pq.ParquetFile(local, page_checksum_verification=True) as file:
+            columns = (file.read_row_group(one, _KEY, use_threads=False) for one in range(file.num_row_groups))
+            return [ends_of(keys) for keys in columns]
+    except (OSError, pa.ArrowException, ValueError, IndexError) as fault:
+        raise damaged(key, "its bytes do not decode") from fault
+
+
+def ends_of(rows: pa.Table) -> Ends:
+    """IndexError where there are no rows."""
+    return _key(rows, 0), _key(rows, -1)
+
+
+def _key(rows: pa.Table, at: int) -> bytes:
+    key: bytes = rows["conversation_id"][at].as_py() + rows["message_id"][at].as_py()
+    return key
+
+
+def tail_of(local: IO[bytes]) -> bytes:
+    """The footer as it stands in the file, with its length and magic."""
+    local.seek(-_LENGTH_AND_MAGIC_BYTES, os.SEEK_END)
+    length = int.from_bytes(local.read(4), "little")
+    local.seek(-_LENGTH_AND_MAGIC_BYTES - length, os.SEEK_END)
+    return local.read()
+
+
+def read_at(local: IO[bytes], start: int, length: int) -> bytes:
+    local.seek(start)
+    return local.read(length)
+
+
+def copy_stretch(local: IO[bytes], start: int, length: int, into: IO[bytes]) -> None:
+    local.seek(start)
+    while length > 0:
+        chunk = local.read(min(length, _CHUNK_BYTES))
+        if not chunk:
+            raise EOFError("the file ends before the stretch")
+        into.write(chunk)
+        length -= len(chunk)
 
 
 def _copy(objects: Objects, key: str, local: IO[bytes]) -> str:

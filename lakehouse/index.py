@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from core.digest import Digest
 from core.errors import DamagedError
 from core.rows import ID_BYTES
-from lakehouse.coldfile import damaged, read_groups, sparse_file
+from lakehouse.coldfile import damaged, ends_of, read_groups, sparse_file
 from lakehouse.paths import index_key
 from schemas.tables import CANONICAL
 from stores.objects import Objects
@@ -168,14 +168,9 @@ def _read_run(objects: Objects, index: ColdIndex, run: list[int], schema: pa.Sch
     rows = read_groups(index.key, sparse_file(index.size_bytes, first.offset, data), index.metadata, run, schema)
     if rows.num_rows != sum(index.groups[number].rows for number in run):
         raise damaged(index.key, "its rows are not as many as its index says")
-    if (_key(rows, 0), _key(rows, -1)) != (first.first_key, last.last_key):
+    if ends_of(rows) != (first.first_key, last.last_key):
         raise damaged(index.key, "its keys are not those of its index")
     return rows
-
-
-def _key(rows: pa.Table, at: int) -> bytes:
-    key: bytes = rows["conversation_id"][at].as_py() + rows["message_id"][at].as_py()
-    return key
 
 
 def _damaged_index(key: str) -> DamagedError:

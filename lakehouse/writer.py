@@ -1,11 +1,11 @@
 """Writes one data file: rows sorted by (conversation_id, message_id), to Parquet with its index beside it.
 
-Row groups are small (0.8 MB) because a reader fetches one whole. What is encrypted is not compressed: it would cost
-time and save nothing. Statistics are kept of the key alone: they would outlive rows that are erased.
+Row groups are small (0.8 MB) because a reader fetches one whole. Bodies are encrypted and are not compressed: it would
+cost time and save nothing. Times are stored in milliseconds. Statistics are kept of the key alone: they would outlive
+rows that are erased.
 """
 
 import io
-import os
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +24,7 @@ from core import digest
 from core.errors import BlockedError, RefusedError
 from core.rows import from_batch, key_words
 from core.steps import irreversible
+from lakehouse.coldfile import Ends, ends_of, tail_of
 from lakehouse.index import ColdIndex, RowGroup, encode
 from lakehouse.paths import index_key
 from schemas.tables import CANONICAL, FROZEN_ROW
@@ -32,16 +33,18 @@ from stores.objects import STANDARD, AlreadyExistsError, ObjectInfo, Objects, sh
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 _KEY = ("conversation_id", "message_id")
 _ZSTD_LEVEL = 3
-_LENGTH_AND_MAGIC_BYTES = 8
 
 
 @dataclass(frozen=True)
 class Form:
-    """The columns of a kind of data file and how each is stored; names are those of Parquet leaves."""
+    """The columns of a kind of data file and how each is stored; names are those of Parquet leaves.
+
+    `incompressible` are left as they are, the others are zstd; `repeating` get a dictionary.
+    """
 
     schema: pa.Schema
-    ciphertext: tuple[str, ...]
-    repeating: tuple[str, ...]
+    incompressible: tuple[str, ...]
+    repeating: tuple[str, ...] = ()
     encoded: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -58,15 +61,16 @@ def _leaves(name: str, kind: pa.DataType) -> Iterator[str]:
         yield name
 
 
+# Measured by `python -m bench.bytes`. In row groups this small a dictionary costs more than zstd finds by itself, and
+# lengths of ciphertext are packed. Reactions are left to zstd, which packs where in the lists each stands.
 COLD = Form(
     CANONICAL,
-    ciphertext=("body", "reactions.list.element.reaction"),
-    repeating=("conversation_id", "sender_id", "message_type", "reactions.list.element.user_id"),
-    encoded={"server_ts": "DELTA_BINARY_PACKED"},
+    incompressible=("body",),
+    encoded={"body": "DELTA_LENGTH_BYTE_ARRAY", "reactions.list.element.reaction": "DELTA_LENGTH_BYTE_ARRAY"},
 )
 FROZEN = Form(
     FROZEN_ROW,
-    ciphertext=("sealed", "reactions.list.element.sealed"),
+    incompressible=("sealed", "reactions.list.element.sealed"),
     repeating=("conversation_id", "subject", "reactions.list.element.subject"),
 )
 
@@ -111,13 +115,13 @@ class LocalFile:
     killed; with the first and last key of each row group."""
 
     file: IO[bytes]
-    groups: list[tuple[bytes, bytes]]
+    groups: list[Ends]
     digest: digest.Digest
 
     def put(self, objects: Objects, key: str, storage_class: str = STANDARD) -> ColdFile:
         """The index is put beside, always to be read at once."""
         data = put_once(objects, key, self.file, storage_class)
-        groups, tail = _place(self.file, self.groups), _tail(self.file)
+        groups, tail = _place(self.file, self.groups), tail_of(self.file)
         index = encode(ColdIndex(key, data.size_bytes, data.sha256, self.digest, groups, tail))
         beside = put_once(objects, index_key(key), io.BytesIO(index))
         facts = (key, data.size_bytes, data.sha256, self.digest, len(groups))
@@ -155,7 +159,7 @@ def put_once(objects: Objects, key: str, local: IO[bytes], storage_class: str = 
 
 def write_local(
     local: IO[bytes], groups: Iterable[pa.Table], form: Form, metadata: Mapping[str, str] | None = None
-) -> list[tuple[bytes, bytes]]:
+) -> list[Ends]:
     """Each of `groups` is a row group. Returns the first and last key of each."""
     keys = []
     try:
@@ -163,7 +167,7 @@ def write_local(
             writer.add_key_value_metadata(dict(metadata or {}))
             for rows in ascending(groups, form.schema):
                 writer.write_table(rows, row_group_size=rows.num_rows)
-                keys.append((_key(rows, 0), _key(rows, -1)))
+                keys.append(ends_of(rows))
     except (pa.ArrowException, ValueError) as fault:
         raise RefusedError(
             f"rows are not canonical ({type(fault).__name__})", "compare their columns with schemas.tables.CANONICAL"
@@ -175,10 +179,11 @@ def parquet_writer(local: IO[bytes], form: Form) -> pq.ParquetWriter:
     return pq.ParquetWriter(
         local,
         form.schema,
-        compression={leaf: "none" if leaf in form.ciphertext else "zstd" for leaf in form.leaves},
-        compression_level={leaf: _ZSTD_LEVEL for leaf in form.leaves if leaf not in form.ciphertext},
+        compression={leaf: "none" if leaf in form.incompressible else "zstd" for leaf in form.leaves},
+        compression_level={leaf: _ZSTD_LEVEL for leaf in form.leaves if leaf not in form.incompressible},
         use_dictionary=cast(bool, list(form.repeating)),  # pyarrow takes names too; its stubs do not say so
         column_encoding=dict(form.encoded),
+        coerce_timestamps="ms",  # which is all that CQL keeps and events bring; what is finer raises
         write_statistics=list(_KEY),
         write_page_checksum=True,
         store_schema=False,
@@ -225,6 +230,26 @@ def cut(batches: Iterable[pa.RecordBatch], row_group_bytes: int) -> Iterator[pa.
         yield pa.Table.from_batches(pending)
 
 
+def split(rows: pa.Table, row_group_bytes: int) -> Iterator[pa.Table]:
+    """A row group that may have outgrown the limit, in parts of about the same bytes, so that each can grow again; a
+    larger single row has a part of its own."""
+    rows = rows.combine_chunks()
+    ends = np.cumsum(np.concatenate([[0], *map(row_bytes, rows.to_batches())]))
+    yield from (rows.slice(start, stop - start) for start, stop in _parts(ends, 0, rows.num_rows, row_group_bytes))
+
+
+def _parts(ends: NDArray[np.int64], start: int, stop: int, limit: int) -> Iterator[tuple[int, int]]:
+    """`ends` has the bytes before each row."""
+    parts = -(-int(ends[stop] - ends[start]) // limit)
+    if parts <= 1 or stop - start <= 1:
+        yield start, stop
+        return
+    middle = ends[start] + (ends[stop] - ends[start]) * (parts // 2) / parts
+    at = min(max(int(np.searchsorted(ends, middle)), start + 1), stop - 1)
+    yield from _parts(ends, start, at, limit)
+    yield from _parts(ends, at, stop, limit)
+
+
 def row_bytes(batch: pa.RecordBatch) -> NDArray[np.int64]:
     """Bytes in memory of each row, without validity and offsets."""
     sizes = np.zeros(batch.num_rows, dtype=np.int64)
@@ -259,12 +284,7 @@ def _less(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.boo
     return less
 
 
-def _key(rows: pa.Table, at: int) -> bytes:
-    key: bytes = rows["conversation_id"][at].as_py() + rows["message_id"][at].as_py()
-    return key
-
-
-def _place(local: IO[bytes], keys: list[tuple[bytes, bytes]]) -> tuple[RowGroup, ...]:
+def _place(local: IO[bytes], keys: list[Ends]) -> tuple[RowGroup, ...]:
     local.seek(0)
     metadata = pq.read_metadata(local)
     return tuple(_row_group(metadata.row_group(number), *bounds) for number, bounds in enumerate(keys))
@@ -275,11 +295,3 @@ def _row_group(group: pq.RowGroupMetaData, first_key: bytes, last_key: bytes) ->
     start = min(column.dictionary_page_offset or column.data_page_offset for column in columns)
     length = sum(column.total_compressed_size for column in columns)
     return RowGroup(first_key, last_key, start, length, group.num_rows)
-
-
-def _tail(local: IO[bytes]) -> bytes:
-    """The footer as it stands in the file, with its length and magic."""
-    local.seek(-_LENGTH_AND_MAGIC_BYTES, os.SEEK_END)
-    length = int.from_bytes(local.read(4), "little")
-    local.seek(-_LENGTH_AND_MAGIC_BYTES - length, os.SEEK_END)
-    return local.read()

@@ -88,7 +88,7 @@ def rows(count: int = 3, body: bytes = b"ciphertext") -> pa.RecordBatch:
                 "message_type": 1,
                 "body": body,
                 "deleted": number == 2,
-                "server_ts": datetime(2025, 11, 3, 1, 2, 3, 4005, UTC),
+                "server_ts": datetime(2025, 11, 3, 1, 2, 3, 4000, UTC),
                 "reactions": [{"user_id": 5, "event_id": bytes(16), "reaction": b"r"}] if number == 1 else None,
             }
             for number in range(count)

@@ -29,7 +29,7 @@ from lakehouse.index import (
     read_row_groups,
 )
 from lakehouse.paths import data_key, index_key
-from lakehouse.writer import ColdFile, cut, row_bytes, write_cold_file
+from lakehouse.writer import ColdFile, cut, row_bytes, split, write_cold_file
 from schemas.tables import CANONICAL
 from stores.memory import MemoryObjects
 
@@ -51,7 +51,7 @@ def row(conversation: int, message: int, **given_values: Any) -> dict[str, Any]:
         "reply_to": None,
         "edit_id": None,
         "deleted": False,
-        "server_ts": datetime(2025, 11, 3, 12, 0, 0, message % 1000, UTC),
+        "server_ts": datetime(2025, 11, 3, 12, 0, 0, message % 1000 * 1000, UTC),
         "reactions": None,
     } | given_values
 
@@ -161,6 +161,12 @@ def test_rows_that_are_not_canonical_are_refused(fault: dict[str, Any]) -> None:
     assert list(objects.list("")) == []
 
 
+def test_a_time_that_is_finer_than_a_millisecond_is_refused() -> None:
+    """It is stored in milliseconds, and nothing is rounded."""
+    with pytest.raises(RefusedError, match="not canonical"):
+        write(MemoryObjects(), [row(1, 1, server_ts=datetime(2025, 11, 3, 12, 0, 0, 1001, UTC))])
+
+
 def test_a_retry_of_the_same_attempt_finds_its_own_file() -> None:
     objects = MemoryObjects()
     assert write(objects, busy_rows()) == write(objects, busy_rows())
@@ -183,6 +189,18 @@ def test_row_groups_keep_the_limit_and_are_not_cut_early(bodies: list[int], limi
     assert all(sum(this) + after[0] > limit for this, after in pairwise(weights))
 
 
+@given(bodies=st.lists(st.integers(0, 400), min_size=1, max_size=60), limit=st.integers(60, 900))
+@settings(deadline=None)
+def test_a_row_group_that_outgrew_the_limit_is_split_evenly(bodies: list[int], limit: int) -> None:
+    rows = [row(1, number, body=b"x" * length) for number, length in enumerate(bodies)]
+    parts = list(split(pa.Table.from_batches([batch(rows)]), limit))
+    assert [one for part in parts for one in part.to_pylist()] == rows
+    weights = [[int(size) for piece in part.to_batches() for size in row_bytes(piece)] for part in parts]
+    assert all(sum(weight) <= limit or len(weight) == 1 for weight in weights)
+    largest = max(map(max, weights))
+    assert len(parts) == 1 or all(sum(weight) >= limit / 3 - largest for weight in weights)
+
+
 def test_reactions_and_references_weigh_too() -> None:
     bare = int(row_bytes(batch([row(1, 1)]))[0])
     reactions = [{"user_id": 1, "event_id": identifier(1), "reaction": b"12345"}] * 2
@@ -200,10 +218,12 @@ def test_parquet_is_plain_and_tells_nothing_of_people() -> None:
         column = file.metadata.row_group(0).column(number)
         if column.is_stats_set:
             told.add(column.path_in_schema)
-        ciphertext = column.path_in_schema in ("body", "reactions.list.element.reaction")
-        assert column.compression == ("UNCOMPRESSED" if ciphertext else "ZSTD"), column.path_in_schema
+        is_body = column.path_in_schema == "body"
+        assert column.compression == ("UNCOMPRESSED" if is_body else "ZSTD"), column.path_in_schema
+        is_length_first = is_body or column.path_in_schema == "reactions.list.element.reaction"
+        assert set(column.encodings) == {"RLE", "DELTA_LENGTH_BYTE_ARRAY" if is_length_first else "PLAIN"}
     assert told == {"conversation_id", "message_id"}
-    assert file.schema_arrow.field("server_ts").type == pa.timestamp("us", "UTC")
+    assert file.schema_arrow.field("server_ts").type == pa.timestamp("ms", "UTC")
     assert file.schema.column(0).physical_type == "BYTE_ARRAY"
 
 
