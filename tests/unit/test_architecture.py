@@ -32,9 +32,10 @@ OURS = BELOW.keys()
 SDK_HOMES = {
     "boto3": {"stores/s3.py"},
     "botocore": {"stores/s3.py"},
-    "cassandra": {"stores/cassandra.py"},
+    "cassandra": {"stores/cassandra.py", "stores/pages.py", "bench/pages.py", "bench/decode.py"},
     "confluent_kafka": {"stores/kafka.py", "stores/topics.py"},
     "redis": {"stores/redis.py"},
+    "numba": {"stores/kernels.py"},
     "deltalake": {"lakehouse/commit.py", "bench/simulation/bucket.py"},  # the latter for its errors alone
     "duckdb": {"lakehouse/analytics.py"},
     "airflow": {"dags/*.py", "ops/dagruns.py"},
