@@ -25,19 +25,22 @@ _CRC32_START = zlib.crc32(b"\xfa\x2d\x55\xca")
 _LENGTH_BITS = 17
 
 
+Bytes = bytes | memoryview  # a page is long: it is looked at where it lies, and not copied
+
+
 @dataclass(frozen=True)
 class Frame:
     version: int
     flags: int
     opcode: int
-    body: bytes
+    body: Bytes
 
 
 class Reader:
     """Bytes of a page piece by piece; DamagedError where they end too early."""
 
-    def __init__(self, body: bytes) -> None:
-        self.body = body
+    def __init__(self, body: Bytes) -> None:
+        self.body = memoryview(body)
         self.at = 0
 
     @property
@@ -45,6 +48,9 @@ class Reader:
         return len(self.body) - self.at
 
     def take(self, size: int) -> bytes:
+        return bytes(self.view(size))
+
+    def view(self, size: int) -> memoryview:
         if not 0 <= size <= self.left:
             raise DamagedError(f"a page is cut: it has {self.left} bytes where {size} should come", AGAIN)
         self.at += size
@@ -63,29 +69,29 @@ class Reader:
             raise DamagedError("a page has a name that is no UTF-8", AGAIN) from fault
 
 
-def frames(recorded: bytes) -> Iterator[Frame]:
+def frames(recorded: Bytes) -> Iterator[Frame]:
     """Of what came over a connection, one after the other; a body that v4 compressed with LZ4 comes plain."""
     reader = Reader(recorded)
     while reader.left:
         version, flags, _, _, opcode = reader.take(_HEADER_BYTES - 4)
         if version & _ANSWER == 0 or version & ~_ANSWER not in _VERSIONS:
             raise DamagedError(f"a frame is no answer of protocol 4 or 5 (it begins with 0x{version:02x})", AGAIN)
-        body = reader.take(reader.signed())
+        body: Bytes = reader.view(reader.signed())
         if flags & _COMPRESSED:
             compressed = Reader(body)
-            body = _plain(compressed.signed(), compressed.take(compressed.left))
+            body = _plain(compressed.signed(), compressed.view(compressed.left))
         yield Frame(version & ~_ANSWER, flags, opcode, body)
 
 
-def segments(recorded: bytes, compressed: bool) -> bytes:
+def segments(recorded: Bytes, compressed: bool) -> bytes:
     """The frames that v5 sent in segments, each checked by its two checksums. `compressed`: LZ4 was agreed upon."""
-    reader, payloads = Reader(recorded), []
+    reader, payloads = Reader(recorded), list[Bytes]()
     while reader.left:
         header = reader.take(5 if compressed else 3)
         if int.from_bytes(reader.take(3), "little") != crc24(header):
             raise DamagedError("the header of a segment does not have its checksum", AGAIN)
         bits = int.from_bytes(header, "little")
-        payload = reader.take(bits & (1 << _LENGTH_BITS) - 1)
+        payload = reader.view(bits & (1 << _LENGTH_BITS) - 1)
         if int.from_bytes(reader.take(4), "little") != zlib.crc32(payload, _CRC32_START):
             raise DamagedError("a segment does not have its checksum", AGAIN)
         size = bits >> _LENGTH_BITS & (1 << _LENGTH_BITS) - 1 if compressed else 0
@@ -104,7 +110,7 @@ def crc24(header: bytes) -> int:
     return crc
 
 
-def _plain(size: int, block: bytes) -> bytes:
+def _plain(size: int, block: Bytes) -> bytes:
     # Arrow does not tell a block that holds less than it claims, and fills up with what was in memory before.
     if size != kernels.lz4_size(np.frombuffer(block, np.uint8)):
         raise DamagedError(f"a compressed page does not hold the {size} bytes that it claims", AGAIN)
@@ -114,7 +120,7 @@ def _plain(size: int, block: bytes) -> bytes:
         raise DamagedError("a compressed page cannot be opened", AGAIN) from fault
 
 
-def result(frame: Frame) -> bytes:
+def result(frame: Frame) -> Bytes:
     """The body of a RESULT, without what may stand before it: a trace's id, warnings, a payload of the server's."""
     reader = Reader(frame.body)
     if frame.opcode == ERROR:

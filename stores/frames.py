@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from core.errors import DamagedError, RefusedError
 from schemas.tables import ID, INSTANT
 from stores import kernels
-from stores.envelopes import AGAIN, Reader
+from stores.envelopes import AGAIN, Bytes, Reader
 
 Places = NDArray[np.int32]
 _ROWS = 2
@@ -115,14 +115,14 @@ def layout(columns: Sequence[tuple[str, Kind]]) -> Layout:
 class Page:
     """The rows begin at `start` of the body; `paging_state` asks for the next page, None at the last."""
 
-    body: bytes
+    body: Bytes
     start: int
     rows: int
     layout: Layout
     paging_state: bytes | None
 
 
-def opened(body: bytes, of_statement: Layout | None = None) -> Page:
+def opened(body: Bytes, of_statement: Layout | None = None) -> Page:
     """`of_statement` is that of the prepared statement: its pages do not name their columns again. DamagedError for
     what is not a RESULT of rows, or not whole."""
     reader = Reader(body)
@@ -141,7 +141,7 @@ def opened(body: bytes, of_statement: Layout | None = None) -> Page:
     return Page(body, reader.at, rows, named, more)
 
 
-def paging_state(body: bytes) -> bytes | None:
+def paging_state(body: Bytes) -> bytes | None:
     """What asks for the page after this one; None at the last."""
     reader = Reader(body)
     reader.take(4)  # the kind
