@@ -32,13 +32,14 @@ OURS = BELOW.keys()
 SDK_HOMES = {
     "boto3": {"stores/s3.py"},
     "botocore": {"stores/s3.py"},
-    "cassandra": {"stores/cassandra.py"},
+    "cassandra": {"stores/cassandra.py", "stores/pages.py", "bench/pages.py", "bench/decode.py"},
     "confluent_kafka": {"stores/kafka.py", "stores/topics.py"},
     "redis": {"stores/redis.py"},
     # the simulation for its errors alone, the readers to have the same rows from engines that are not ours
     "deltalake": {"lakehouse/commit.py", "bench/simulation/bucket.py", "bench/readers.py"},
     "duckdb": {"lakehouse/analytics.py", "bench/readers.py"},
     "thrift": {"lakehouse/footer.py"},  # no network in it; but one place knows how footers are encoded
+    "numba": {"stores/kernels.py"},
     "airflow": {"dags/*.py", "ops/dagruns.py"},
     "great_expectations": {"quality/suites.py"},
 }
