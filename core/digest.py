@@ -57,6 +57,11 @@ class Tally:
         finally:
             self.digest += Digest(count, total % _MODULUS)
 
+    def add(self, digest: Digest, size_bytes: int) -> None:
+        """What was digested elsewhere."""
+        self.digest += digest
+        self.size_bytes += size_bytes
+
 
 def of_rows(rows: Iterable[Row]) -> Digest:
     tally = Tally()

@@ -73,6 +73,11 @@ def among(rows: pa.Table, others: pa.Table) -> pa.Table:
     return rows.filter(pa.array(np.isin(_keys(rows), _keys(others))))
 
 
+def apart_from(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """Those of `rows` that are not `among` the others."""
+    return rows.filter(pa.array(~np.isin(_keys(rows), _keys(others))))
+
+
 def keys_of(rows: pa.Table) -> list[bytes]:
     """conversation_id + message_id of each row."""
     ids = (rows.column(name).to_pylist() for name in _KEY)

@@ -9,7 +9,7 @@ from itertools import chain
 
 import pyarrow as pa
 
-from core import digest, ring, rows
+from core import canonical, digest, ring, rows
 from core.errors import DamagedError
 from core.ledger import Part, Pointer
 from core.moves import Unit, frozen_generations, reroutes
@@ -113,6 +113,8 @@ def sink_digest(site: Site, unit: Unit, part: Part) -> digest.Digest:
     if unit.move.sink is Tier.FROZEN:
         require_attested(site.objects, part.path, part.sha256, part.size_bytes)
         return part.digest
+    if unit.move.sink is Tier.COLD:
+        return canonical.of_batches(cold_batches(site, unit, part))
     return digest.of_rows(sink_rows(site, unit, part))
 
 

@@ -18,16 +18,16 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from core.canonical import of_batches
 from core.digest import Digest, of_rows
 from core.errors import RefusedError
 from core.ledger import Pointer
-from core.overlay import laid_over, merge_all
-from core.rows import among, from_batch, keys_of, merged, shares
+from core.overlay import Row, laid_over, merge_all
+from core.rows import among, apart_from, from_batch, keys_of, merged, shares
 from lakehouse.coldfile import (
     Ends,
     copy_stretch,
     damaged,
-    decoded,
     decoded_groups,
     ends_of,
     ends_of_groups,
@@ -143,7 +143,7 @@ class _Draft:
     def _merged(self, held: pa.Table, change: pa.Table) -> pa.Table | None:
         """Only what the change may alter is digested; all of it is when the new file is read back."""
         rows = merged(held, change)
-        was, now = (of_rows(from_batch(among(table, change))) for table in (held, rows))
+        was, now = (of_batches([among(table, change)]) for table in (held, rows))
         self.digest = self.digest - was + now
         return None if self.source and was == now else rows
 
@@ -177,11 +177,13 @@ def _source(file: IO[bytes]) -> Source:
 
 
 def _union(old: Old, before: IO[bytes], change: pa.Table) -> Digest:
-    """Row by row, and not by the way that wrote the file."""
+    """Laid over row by row, and not by the way that wrote the file; other rows are digested as they are."""
     before.seek(0)
-    batches = decoded(old.key, before, CANONICAL) if old.key else iter(())
-    rows = (row for batch in batches for row in from_batch(batch))
-    return of_rows(laid_over(rows, merge_all(from_batch(change))))
+    alone, altered = Digest(), list[Row]()
+    for group in decoded_groups(old.key, before, CANONICAL) if old.key else ():
+        altered += from_batch(among(group, change))
+        alone += of_batches([apart_from(group, change)])
+    return alone + of_rows(laid_over(altered, merge_all(from_batch(change))))
 
 
 def _read_back(objects: Objects, file: ColdFile, ends: Sequence[Ends], scratch: Path | None) -> Digest:
@@ -190,7 +192,7 @@ def _read_back(objects: Objects, file: ColdFile, ends: Sequence[Ends], scratch: 
     with fetched(objects, file.key, file.sha256, scratch) as local:
         try:
             groups = ascending(decoded_groups(file.key, local, CANONICAL))
-            back = of_rows(row for group in _noted(groups, found) for row in from_batch(group))
+            back = of_batches(_noted(groups, found))
         except RefusedError as fault:
             raise damaged(file.key, "its rows are out of order") from fault
     if found != list(ends):

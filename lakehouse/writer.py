@@ -7,7 +7,6 @@ rows that are erased.
 
 import io
 import tempfile
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,9 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from core import digest
+from core import canonical, digest
 from core.errors import BlockedError, RefusedError
-from core.rows import from_batch, key_words
+from core.rows import key_words
 from core.steps import irreversible
 from lakehouse.coldfile import Ends, ends_of, tail_of
 from lakehouse.index import ColdIndex, RowGroup, encode
@@ -133,14 +132,8 @@ def local_cold_file(groups: Iterable[pa.Table], scratch: Path | None = None) -> 
     """`groups` become row groups as they are, and their rows are digested as they pass."""
     with tempfile.TemporaryFile(dir=scratch) as file:
         tally = digest.Tally()
-        keys = write_local(file, _tallied(groups, tally), COLD)
+        keys = write_local(file, canonical.tallied(groups, tally), COLD)
         yield LocalFile(file, keys, tally.digest)
-
-
-def _tallied(groups: Iterable[pa.Table], tally: digest.Tally) -> Iterator[pa.Table]:
-    for group in groups:
-        deque(tally.through(from_batch(group)), maxlen=0)
-        yield group
 
 
 @irreversible("file: put")

@@ -5,17 +5,12 @@ cannot be says so by its answer and raises nothing: a number below zero, or the 
 cached kernel is known to be stale by the date of its own file alone.
 """
 
-import os
-import stat
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+from core.compiled import kernel, memcpy
+
 Array = Any  # numpy arrays, whose types numba takes from the call
 
 FITS, CUT, UNKNOWN, LEFT_OVER = 0, -1, -2, -3
@@ -23,36 +18,6 @@ NULL = -1
 _NULL, _NEGATIVE = 2**32 - 1, 2**31  # as unsigned, which is one step less for each cell
 NUMBERS, BITS, NESTED, BYTES, ORDERED = range(5)  # how a kind's cells are written; the last two have offsets
 ALIGNMENT = 64
-_SCRATCH = "firn-kernels"
-# By name, so that the loader finds it in the process: a kernel with a raw pointer in it could not be cached.
-_word_size: Any = numba.types.uintp
-_memcpy: Any = numba.types.ExternalFunction("memcpy", _word_size(_word_size, _word_size, _word_size))
-
-
-def kernel(function: Kernel) -> Kernel:
-    """Compiled at the first call and kept on disk: beside this file, else in the user's cache or NUMBA_CACHE_DIR; where
-    none can be written, in a folder of the machine's scratch that is this user's alone; else in memory only."""
-    try:
-        return cast(Kernel, numba.njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # no place to keep it: a worker without a home, say
-        scratch = private_scratch(Path(tempfile.gettempdir()))
-        if scratch is None:
-            return cast(Kernel, numba.njit(nogil=True)(function))
-        config: Any = numba.config
-        config.CACHE_DIR = str(scratch)
-        return cast(Kernel, numba.njit(cache=True, nogil=True)(function))
-
-
-def private_scratch(folder: Path) -> Path | None:
-    """A folder that nobody else may write to: what is cached there is code, and will be run."""
-    place = folder / f"{_SCRATCH}-{os.getuid()}"
-    try:
-        place.mkdir(mode=0o700, exist_ok=True)
-        found = place.lstat()
-    except OSError:
-        return None
-    mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
-    return place if mine else None
 
 
 @kernel
@@ -202,7 +167,7 @@ def _bytes(page: Array, starts: Array, lengths: Array, offsets: Array, out: Arra
     for row in range(len(lengths)):
         length = lengths[row]
         if length > 0:
-            _memcpy(np.uintp(target + end), np.uintp(source + starts[row]), np.uintp(length))
+            memcpy(np.uintp(target + end), np.uintp(source + starts[row]), np.uintp(length))
             end += length
         ends[row + 1] = end
 

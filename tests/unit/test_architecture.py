@@ -39,7 +39,7 @@ SDK_HOMES = {
     "deltalake": {"lakehouse/commit.py", "bench/simulation/bucket.py", "bench/readers.py"},
     "duckdb": {"lakehouse/analytics.py", "bench/readers.py"},
     "thrift": {"lakehouse/footer.py"},  # no network in it; but one place knows how footers are encoded
-    "numba": {"stores/kernels.py"},
+    "numba": {"core/compiled.py"},
     "airflow": {"dags/*.py", "ops/dagruns.py"},
     "great_expectations": {"quality/suites.py"},
 }

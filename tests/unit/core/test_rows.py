@@ -108,6 +108,8 @@ def test_rows_among_others_are_found_by_key(events: list[Event], others: list[Ev
     held, other = (rows.one_per_key([rows.to_batch(rows_of(some))]) for some in (events, others))
     wanted = [row for row in listed([held]) if row.key in {one.key for one in rows_of(others)}]
     assert listed([rows.among(held, other)]) == wanted
+    left = listed([rows.apart_from(held, other)])
+    assert [row for row in listed([held]) if row not in wanted] == left
 
 
 _keys = st.builds(

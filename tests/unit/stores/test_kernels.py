@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stores.kernels import private_scratch
+from core.compiled import private_scratch
 
 ROOT = Path(__file__).parents[3]
 DECODE = """
@@ -46,10 +46,11 @@ def test_what_is_no_folder_of_ours_is_not_trusted(tmp_path: Path) -> None:
 def test_a_worker_without_a_place_of_its_own_pays_once(tmp_path: Path) -> None:
     """The code in a folder that cannot be written, no home: the second process finds what the first compiled."""
     code, scratch = tmp_path / "code", tmp_path / "scratch"
-    (code / "stores").mkdir(parents=True)
+    for package, module in (("core", "compiled.py"), ("stores", "kernels.py")):
+        (code / package).mkdir(parents=True)
+        (code / package / "__init__.py").touch()
+        (code / package / module).write_bytes((ROOT / package / module).read_bytes())
     scratch.mkdir()
-    (code / "stores" / "__init__.py").touch()
-    (code / "stores" / "kernels.py").write_bytes((ROOT / "stores" / "kernels.py").read_bytes())
     (code / "stores" / "__pycache__").touch()  # a file where the folder should be: root may write anywhere else
     first, second = (decode(code, scratch) for _ in range(2))
     assert first[0] == "0"
