@@ -205,6 +205,17 @@ def test_a_cell_that_lies_about_its_length_is_refused(length: int) -> None:
     assert isinstance(refused(frame(lying, 4), COLUMNS), DamagedError)
 
 
+@pytest.mark.parametrize("length", [-2, -(2**31), 2**31 - 1])
+@pytest.mark.parametrize("column", range(len(COLLECTIONS)))
+def test_a_cell_inside_of_another_that_lies_is_refused(column: int, length: int) -> None:
+    """The first length inside: a list's and a map's come after their number of elements."""
+    columns, values = [COLLECTIONS[column]], (COLLECTED[0][column],)
+    whole = body(columns, [values], named=False)
+    inner = 20 if column == 2 else 24
+    lying = whole[:inner] + struct.pack(">i", length) + whole[inner + 4 :]
+    assert isinstance(refused(frame(lying, 4), columns), DamagedError)
+
+
 @pytest.mark.parametrize("rows", [-1, 1, 3, 2**31 - 1])
 def test_a_page_that_lies_about_its_rows_is_refused(rows: int) -> None:
     whole = body(COLUMNS, [MESSAGE, MESSAGE], named=False)
