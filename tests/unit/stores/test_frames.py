@@ -216,6 +216,15 @@ def test_a_cell_inside_of_another_that_lies_is_refused(column: int, length: int)
     assert isinstance(refused(frame(lying, 4), columns), DamagedError)
 
 
+def test_a_name_that_reaches_into_the_values_is_not_told() -> None:
+    columns, at = [("secret", driver_type("text"))], 12 + 2 + len("us_hot") + 2 + len("messages_w2913")
+    whole = body(columns, [(SECRET,)] * 9)
+    assert whole[at : at + 8] == b"\0\6secret"
+    for length in range(len(whole) - at):
+        if length != len("secret"):
+            refused(frame(whole[:at] + struct.pack(">H", length) + whole[at + 2 :], 4), columns)
+
+
 @pytest.mark.parametrize("rows", [-1, 1, 3, 2**31 - 1])
 def test_a_page_that_lies_about_its_rows_is_refused(rows: int) -> None:
     whole = body(COLUMNS, [MESSAGE, MESSAGE], named=False)
