@@ -216,6 +216,23 @@ def test_a_cell_inside_of_another_that_lies_is_refused(column: int, length: int)
     assert isinstance(refused(frame(lying, 4), columns), DamagedError)
 
 
+@pytest.mark.parametrize("length", [-2, -(2**31)])
+def test_what_is_below_null_inside_of_a_cell_is_refused(length: int) -> None:
+    """Where nothing is left behind it, so that only the length itself can tell."""
+    for name, cql, before in (
+        ("t", driver_type("frozen<tuple<bigint>>"), b""),
+        ("l", cqltypes.ListType.apply_parameters([driver_type("bigint")]), struct.pack(">i", 1)),
+    ):
+        empty = body([(name, cql)], [], named=False)[:-4] + struct.pack(">i", 1)
+        for inner in (-1, length):
+            cell = before + struct.pack(">i", inner)
+            sent = frame(empty + struct.pack(">i", len(cell)) + cell, 4)
+            if inner == -1:
+                assert ours(sent, [(name, cql)], 4, False).num_rows == 1
+            else:
+                refused(sent, [(name, cql)])
+
+
 def test_a_name_that_reaches_into_the_values_is_not_told() -> None:
     columns, at = [("secret", driver_type("text"))], 12 + 2 + len("us_hot") + 2 + len("messages_w2913")
     whole = body(columns, [(SECRET,)] * 9)
