@@ -158,6 +158,8 @@ def _named(reader: Reader, columns: int, one_table: bool) -> Layout:
         if not one_table:
             _table(reader)
         name = reader.text()
+        if not name.isprintable():  # whoever reads on too far meets a zero before he meets a value
+            raise DamagedError("a page has a column whose name is none", AGAIN)
         found.append((name, _kind_of(reader, name)))
     return layout(found)
 

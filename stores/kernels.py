@@ -200,6 +200,13 @@ def _swapped(word: Any) -> Any:
 
 
 @kernel
+def _inner(page: Array, at: int, end: int) -> Any:
+    """The length of a cell inside of another that ends there; UNKNOWN for one that does not fit, or is below null."""
+    length = _int32(page, at) if end - at >= 4 else np.int32(UNKNOWN)
+    return length if NULL <= length <= end - at - 4 else np.int32(UNKNOWN)
+
+
+@kernel
 def split(page: Array, starts: Array, lengths: Array, inner_starts: Array, inner_lengths: Array) -> int:
     """Tuples into (fields, rows): trailing fields may be left out, and are null then. The row of the first that is not
     a tuple of so many fields; else -1."""
@@ -212,15 +219,12 @@ def split(page: Array, starts: Array, lengths: Array, inner_starts: Array, inner
             inner_lengths[field, row] = NULL
             if at == end:
                 continue
-            if end - at < 4:
+            length = _inner(page, at, end)
+            if length < NULL:
                 return row
-            length = _int32(page, at)
-            at += 4
-            if length < NULL or length > end - at:
-                return row
-            inner_starts[field, row] = at
+            inner_starts[field, row] = at + 4
             inner_lengths[field, row] = length
-            at += max(length, 0)
+            at += 4 + max(length, 0)
         if at != end:
             return row
     return -1
@@ -256,15 +260,12 @@ def spread(
         at, end = starts[row] + 4, starts[row] + lengths[row]
         for element in range(offsets[row], offsets[row + 1]):
             for part in range(each):
-                if end - at < 4:
+                length = _inner(page, at, end)
+                if length < NULL:
                     return row
-                length = _int32(page, at)
-                at += 4
-                if length < NULL or length > end - at:
-                    return row
-                inner_starts[part, element] = at
+                inner_starts[part, element] = at + 4
                 inner_lengths[part, element] = length
-                at += max(length, 0)
+                at += 4 + max(length, 0)
         if at != end:
             return row
     return -1

@@ -82,6 +82,16 @@ def drain(
     So many ranges are read at once, one page of each on its way or waiting, so that no more pages than that are in
     memory beside the caller's. The next page is asked for before this one is decoded.
     """
+    with translated():
+        layout = layout_of(db.bind(query, (0, 0), level))
+    for tokens, body in bodies(db, query, ranges, in_flight, page_rows, level):
+        yield tokens, decoded(opened(body, layout))
+
+
+def bodies(
+    db: Database, query: str, ranges: Iterable[ring.Range], in_flight: int, page_rows: int, level: Level = Level.QUORUM
+) -> Iterator[tuple[ring.Range, bytes]]:
+    """What `drain` decodes."""
     arrived: SimpleQueue[tuple[ring.Range, ResponseFuture]] = SimpleQueue()
     waiting = iter(ranges)
 
@@ -92,18 +102,21 @@ def drain(
         bound = db.bind(query, (tokens.start, tokens.end), level)
         bound.fetch_size = page_rows
         future = db.session.execute_async(bound)
-        # The queue, and not the future, tells of each page: whichever range is first is taken first.
-        future.add_callbacks(*[lambda *_: arrived.put((tokens, future))] * 2)
+
+        def told(_: object) -> None:
+            """Of each page, in the order in which they come, whichever range they are of."""
+            arrived.put((tokens, future))
+
+        future.add_callbacks(told, told)
         return 1
 
     with translated():
-        layout = layout_of(db.bind(query, (0, 0), level))
         flying = sum(begin() for _ in range(in_flight))
         while flying:
             tokens, future = arrived.get()
-            body: Any = future.result().current_rows
+            body: bytes = future.result().current_rows
             if future.has_more_pages:
                 future.start_fetching_next_page()
             else:
                 flying += begin() - 1
-            yield tokens, decoded(opened(body, layout))
+            yield tokens, body

@@ -205,6 +205,43 @@ def test_a_cell_that_lies_about_its_length_is_refused(length: int) -> None:
     assert isinstance(refused(frame(lying, 4), COLUMNS), DamagedError)
 
 
+@pytest.mark.parametrize("length", [-2, -(2**31), 2**31 - 1])
+@pytest.mark.parametrize("column", range(len(COLLECTIONS)))
+def test_a_cell_inside_of_another_that_lies_is_refused(column: int, length: int) -> None:
+    """The first length inside: a list's and a map's come after their number of elements."""
+    columns, values = [COLLECTIONS[column]], (COLLECTED[0][column],)
+    whole = body(columns, [values], named=False)
+    inner = 20 if column == 2 else 24
+    lying = whole[:inner] + struct.pack(">i", length) + whole[inner + 4 :]
+    assert isinstance(refused(frame(lying, 4), columns), DamagedError)
+
+
+@pytest.mark.parametrize("length", [-2, -(2**31)])
+def test_what_is_below_null_inside_of_a_cell_is_refused(length: int) -> None:
+    """Where nothing is left behind it, so that only the length itself can tell."""
+    for name, cql, before in (
+        ("t", driver_type("frozen<tuple<bigint>>"), b""),
+        ("l", cqltypes.ListType.apply_parameters([driver_type("bigint")]), struct.pack(">i", 1)),
+    ):
+        empty = body([(name, cql)], [], named=False)[:-4] + struct.pack(">i", 1)
+        for inner in (-1, length):
+            cell = before + struct.pack(">i", inner)
+            sent = frame(empty + struct.pack(">i", len(cell)) + cell, 4)
+            if inner == -1:
+                assert ours(sent, [(name, cql)], 4, False).num_rows == 1
+            else:
+                refused(sent, [(name, cql)])
+
+
+def test_a_name_that_reaches_into_the_values_is_not_told() -> None:
+    columns, at = [("secret", driver_type("text"))], 12 + 2 + len("us_hot") + 2 + len("messages_w2913")
+    whole = body(columns, [(SECRET,)] * 9)
+    assert whole[at : at + 8] == b"\0\6secret"
+    for length in range(len(whole) - at):
+        if length != len("secret"):
+            refused(frame(whole[:at] + struct.pack(">H", length) + whole[at + 2 :], 4), columns)
+
+
 @pytest.mark.parametrize("rows", [-1, 1, 3, 2**31 - 1])
 def test_a_page_that_lies_about_its_rows_is_refused(rows: int) -> None:
     whole = body(COLUMNS, [MESSAGE, MESSAGE], named=False)

@@ -1,0 +1,106 @@
+"""A real table read raw is what the driver's own rows say, whatever protocol, page size and number of ranges."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from bench.pages import arrow
+from core import ids, ring, weeks
+from core.errors import BlockedError
+from core.overlay import Reaction, Row
+from core.settings import Settings
+from core.tiers import Tier
+from schemas.tables import MESSAGES, REACTIONS, Table
+from stores import messages
+from stores.cassandra import Database, connect
+from stores.pages import drain, layout_of, raw
+
+WEEK = 2913
+TABLES = [MESSAGES, REACTIONS]
+CONVERSATIONS, EACH = 30, 9
+
+
+def made() -> Iterator[Row]:
+    """Plain, edited, deleted, with an empty body, with reactions one of which was taken back."""
+    for number in range(CONVERSATIONS * EACH):
+        conversation = ids.conversation_uuid("pages", str(number // EACH))
+        sent = weeks.start(WEEK) + timedelta(minutes=number)
+        message, later = (
+            ids.compose((at - ids.UNIX_EPOCH) // timedelta(microseconds=1), number, 7)
+            for at in (sent, sent + timedelta(seconds=9))
+        )
+        row = Row(conversation, message, sender_id=number, message_type=number % 4, body=bytes(number), server_ts=sent)
+        reactions = (Reaction(1, later, b"+"), Reaction(2, later, None))
+        yield [
+            row,
+            replace(row, edit_id=later, body=b"new"),
+            replace(row, deleted=True, body=None),
+            replace(row, reactions=reactions, media_ref="a" * 64, reply_to=message),
+        ][number % 4]
+
+
+@pytest.fixture(scope="module", params=[4, 5])
+def db(request: pytest.FixtureRequest, config: Settings, region: str) -> Iterator[Database]:
+    database = connect(replace(config.hot, protocol_version=request.param))
+    try:
+        messages.create_tables(database, region, Tier.HOT, WEEK, 1)
+        database.write(messages.batches(region, Tier.HOT, WEEK, made()))
+        yield database
+    finally:
+        database.session.cluster.shutdown()
+
+
+def query(region: str, table: Table) -> str:
+    where = "WHERE token(conversation_id) > ? AND token(conversation_id) <= ?"
+    return f"SELECT {', '.join(table.names)} FROM {region}_hot.{table.name}{WEEK} {where}"
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize(("ranges", "in_flight", "page_rows"), [(1, 1, 1000), (1, 4, 7), (8, 3, 7), (8, 20, 1)])
+def test_every_row_of_every_range_is_what_the_driver_says(
+    db: Database, region: str, table: Table, ranges: int, in_flight: int, page_rows: int
+) -> None:
+    asked = [ring.cut(part, ranges) for part in range(ranges)]
+    with raw(db) as opened:
+        found = list(drain(opened, query(region, table), asked, in_flight, page_rows))
+    columns = [
+        tuple(column[2:4]) for column in db.bind(query(region, table), (0, 0)).prepared_statement.result_metadata
+    ]
+    for tokens in asked:
+        batches = [batch for of, batch in found if of == tokens]
+        theirs = arrow(columns, db.rows(query(region, table), (tokens.start, tokens.end)))
+        assert pa.Table.from_batches(batches) == pa.Table.from_batches([theirs])
+        assert all(batch.num_rows <= page_rows for batch in batches)
+    whole = sum(batch.num_rows for _, batch in found)
+    assert whole == {"messages_w": CONVERSATIONS * EACH, "reactions_w": 2 * (CONVERSATIONS * EACH // 4)}[table.name]
+
+
+def test_no_more_pages_are_on_their_way_than_said(db: Database, region: str) -> None:
+    """One of each open range, that of the batch in hand too: it was asked for before the batch was decoded."""
+    with raw(db) as opened:
+        flying, most, begun = Counter[str](), 0, opened.session.execute_async
+
+        def watched(*given: Any) -> Any:
+            flying["open"] += 1
+            return begun(*given)
+
+        opened.session.execute_async = watched
+        found = drain(opened, query(region, MESSAGES), [ring.cut(part, 16) for part in range(16)], 3, 1000)
+        for number, _ in enumerate(found, 1):
+            most = max(most, flying["open"] - number)
+    assert most == 3
+
+
+def test_a_table_that_is_not_there_is_blocked(db: Database, region: str) -> None:
+    with raw(db) as opened, pytest.raises(BlockedError):
+        list(drain(opened, query(f"no_{region}", MESSAGES), [ring.WHOLE], 2, 10))
+
+
+def test_what_was_prepared_names_its_columns(db: Database, region: str) -> None:
+    for table in TABLES:
+        assert layout_of(db.bind(query(region, table), (0, 0))).names == table.names
