@@ -10,12 +10,9 @@ import argparse
 import io
 import json
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 from typing import IO, Any
 
@@ -24,31 +21,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench import corpus
-from bench.readers import require_spark, through_delta_rs, through_duckdb, through_spark
-from core import settings
-from core.settings import Objects as ObjectSettings
-from lakehouse.commit import PartFile, commit, create_table
-from lakehouse.paths import data_path
-from lakehouse.tables import messages_table
+from bench.readers import agreement, readers
+from lakehouse.paths import data_key
 from lakehouse.writer import COLD, cut, write_cold_file, write_local
-from stores.buckets import open_objects
-from stores.objects import place
+from stores.memory import MemoryObjects
 
 GROUP_BYTES = 800_000
-_WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 Facts = dict[str, Any]
-Reader = Callable[[Path], pa.Table]
 
 
 def main(argv: Sequence[str]) -> int:
     args = _arguments(argv)
-    readers, rows = _readers(args.without_spark), corpus.rows(args.rows)
-    with tempfile.TemporaryDirectory() as scratch:
-        root, file = _table(Path(scratch), rows)
-        equal = {name: read(root).equals(rows) for name, read in readers.items()}
-        data = file.read_bytes()
-    is_equal = all(equal.values())
-    facts: Facts = {"equal": is_equal, "readers": equal, "rows": args.rows}
+    engines, rows = readers(args.without_spark), corpus.rows(args.rows)
+    data = _cold_file(rows)
+    agreed = agreement(engines, data, rows, corpus.WEEK)
+    is_equal = all(agreed.values())
+    facts: Facts = {"equal": is_equal, "readers": agreed, "rows": args.rows}
     if is_equal:
         facts |= _bytes(rows, data) | _speed(rows, args.rounds)
     print(json.dumps(facts))
@@ -63,28 +51,10 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _table(scratch: Path, rows: pa.Table) -> tuple[Path, Path]:
-    """Its root, and its one file."""
-    config = ObjectSettings(url=f"file:{scratch}")
-    objects = open_objects(config, "bench")
-    table, path = messages_table(objects, config, "bench", 0), data_path(corpus.WEEK, 0, 1, "bench")
-    create_table(table)
-    batches = rows.to_batches(max_chunksize=4096)
-    file = write_cold_file(batches, objects, f"{table.root}/{path}", GROUP_BYTES)
-    part = PartFile(path, file.size_bytes, file.rows, (corpus.WEEK, 0))
-    commit(table, [part], app_id="bench", number=1, attempt_id="bench", now=_WHEN)
-    where = place(config, "bench").directory
-    assert where is not None
-    return where / table.root, where / file.key
-
-
-def _readers(without_spark: bool) -> dict[str, Reader]:
-    readers: dict[str, Reader] = {"delta_rs": through_delta_rs, "duckdb": through_duckdb}
-    if not without_spark:
-        config = settings.load()
-        require_spark(config)
-        readers["spark"] = lambda root: through_spark(config, root)
-    return readers
+def _cold_file(rows: pa.Table) -> bytes:
+    objects, key = MemoryObjects(), data_key(0, corpus.WEEK, 0, 1, "bench")
+    write_cold_file(rows.to_batches(max_chunksize=4096), objects, key, GROUP_BYTES)
+    return objects.get(key)
 
 
 def _bytes(rows: pa.Table, data: bytes) -> Facts:

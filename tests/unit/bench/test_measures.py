@@ -8,6 +8,7 @@ import pytest
 
 from bench import bytes as measuring_bytes
 from bench import corpus, rewrite
+from bench import readers as reading
 from core import ids, weeks
 from core.overlay import canonical
 from core.rows import from_batch, keys_of
@@ -43,7 +44,7 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
 
 
 def test_a_fold_encodes_little_more_than_what_it_touches(capsys: pytest.CaptureFixture[str]) -> None:
-    assert rewrite.main(["--rows", "20000", "--conversations", "2", "--rounds", "1"]) == 0
+    assert rewrite.main(["--rows", "20000", "--conversations", "2", "--rounds", "1", "--without-spark"]) == 0
     told = last_line(capsys)
     assert told["equal"]
     assert told["reencoded"] <= 1.1
@@ -52,8 +53,9 @@ def test_a_fold_encodes_little_more_than_what_it_touches(capsys: pytest.CaptureF
 
 def test_other_rows_are_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rewrite, "_plain_rows", lambda case: case.rows)
-    assert rewrite.main(["--rows", "2000", "--conversations", "2", "--rounds", "1"]) == 1
-    assert last_line(capsys) == {"equal": False, "rows": 2000}
+    assert rewrite.main(["--rows", "2000", "--conversations", "2", "--rounds", "1", "--without-spark"]) == 1
+    told = last_line(capsys)
+    assert (told["equal"], "reencoded" in told) == (False, False)
 
 
 def test_bytes_are_counted_once_engines_agree(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,6 +69,6 @@ def test_an_engine_with_other_rows_is_told(capsys: pytest.CaptureFixture[str], m
     def short(_: object) -> pa.Table:
         return corpus.rows(1999)
 
-    monkeypatch.setattr(measuring_bytes, "through_duckdb", short)
+    monkeypatch.setattr(reading, "through_duckdb", short)
     assert measuring_bytes.main(["--rows", "2000", "--rounds", "1", "--without-spark"]) == 1
     assert not last_line(capsys)["equal"]
