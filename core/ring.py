@@ -5,6 +5,7 @@ part s * N + k of a cut into slices * N, so shards never straddle a slice.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,13 @@ def parts_of(tokens: NDArray[np.int64], parts: int) -> NDArray[np.int64]:
         return np.zeros(len(tokens), np.int64)
     from_first = (tokens.view(np.uint64) ^ np.uint64(1 << 63)) - np.uint64(1)
     return (from_first >> np.uint64(65 - parts.bit_length())).astype(np.int64)
+
+
+def split(tokens: Range, parts: int) -> list[Range]:
+    """About equal parts, in order; together they are `tokens`."""
+    width = tokens.end - tokens.start
+    ends = [tokens.start + width * part // parts for part in range(parts + 1)]
+    return [Range(start, end) for start, end in pairwise(ends)]
 
 
 def shard_range(slice_: int, slices: int, shard: int, shards: int) -> Range:

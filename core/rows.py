@@ -39,18 +39,18 @@ def from_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Row]:
 
 def in_key_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Sorted by (conversation_id, message_id), which a file must be; a shard's batches fit in memory by design."""
-    yield from _sorted(pa.Table.from_batches(list(batches), schema=CANONICAL)).to_batches(max_chunksize=BATCH_ROWS)
+    yield from by_key(pa.Table.from_batches(list(batches), schema=CANONICAL)).to_batches(max_chunksize=BATCH_ROWS)
 
 
 def one_per_key(batches: Iterable[pa.RecordBatch]) -> pa.Table:
     """In key order, rows of one key merged cell by cell; only those are decoded."""
-    ordered = _sorted(pa.Table.from_batches(list(batches), schema=CANONICAL))
+    ordered = by_key(pa.Table.from_batches(list(batches), schema=CANONICAL))
     repeats = _repeats(ordered)
     if not repeats.any():
         return ordered
     merged = merge_all(from_batch(ordered.filter(pa.array(repeats))))
     alone = ordered.filter(pa.array(~repeats))
-    return _sorted(pa.concat_tables([alone, *map(_as_table, to_batches(merged.values()))]))
+    return by_key(pa.concat_tables([alone, *map(_as_table, to_batches(merged.values()))]))
 
 
 def shares(ends: Sequence[tuple[bytes, bytes]], keys: Sequence[bytes]) -> list[range]:
@@ -70,12 +70,12 @@ def merged(group: pa.Table, change: pa.Table) -> pa.Table:
 
 def among(rows: pa.Table, others: pa.Table) -> pa.Table:
     """Those of `rows` whose key one of `others` has."""
-    return rows.filter(pa.array(np.isin(_keys(rows), _keys(others))))
+    return rows.filter(pa.array(np.isin(sortable_keys(rows), sortable_keys(others))))
 
 
 def apart_from(rows: pa.Table, others: pa.Table) -> pa.Table:
     """Those of `rows` that are not `among` the others."""
-    return rows.filter(pa.array(~np.isin(_keys(rows), _keys(others))))
+    return rows.filter(pa.array(~np.isin(sortable_keys(rows), sortable_keys(others))))
 
 
 def keys_of(rows: pa.Table) -> list[bytes]:
@@ -92,7 +92,8 @@ def _as_table(batch: pa.RecordBatch) -> pa.Table:
     return pa.Table.from_batches([batch])
 
 
-def _sorted(table: pa.Table) -> pa.Table:
+def by_key(table: pa.Table) -> pa.Table:
+    """In ascending order."""
     return table.sort_by([(name, "ascending") for name in _KEY])
 
 
@@ -109,9 +110,9 @@ def key_words(rows: pa.RecordBatch | pa.Table) -> NDArray[np.uint64]:
     return np.concatenate([_words(rows.column(name)) for name in _KEY], axis=1)
 
 
-def _keys(rows: pa.Table) -> NDArray[np.bytes_]:
-    """As numpy compares them; zeros at the end make no difference where all have one length."""
-    return np.ascontiguousarray(key_words(rows)).view(f"S{2 * ID_BYTES}").ravel()
+def sortable_keys(rows: pa.Table) -> NDArray[np.bytes_]:
+    """The keys as numpy compares them: zeros at the end make no difference where all have one length."""
+    return np.ascontiguousarray(key_words(rows), ">u8").view(f"S{2 * ID_BYTES}").ravel()
 
 
 def _words(ids: Any) -> NDArray[np.uint64]:

@@ -21,7 +21,7 @@ from lakehouse.frozen import fresh_place, read_frozen_file, require_attested, re
 from lakehouse.paths import data_path, frozen_key, table_root
 from lakehouse.site import Site
 from lakehouse.writer import ColdFile, write_cold_file
-from stores import messages
+from stores import messages, scans
 from stores.cassandra import Level
 from stores.objects import NotFoundError
 
@@ -55,11 +55,23 @@ def source_rows(site: Site, unit: Unit, shard: int) -> Iterator[Row]:
     tier = unit.move.source
     match tier:
         case Tier.COLD:
-            return chain.from_iterable(map(rows.from_batch, cold_batches(site, unit, source_file(site, unit, shard))))
+            return chain.from_iterable(map(rows.from_batch, source_batches(site, unit, shard)))
         case Tier.FROZEN:
             return thawing_rows(site, unit, shard)
         case _:
             return messages.scan(site.database(tier), site.region, tier, unit.week, tokens(site, unit, shard))
+
+
+def source_batches(site: Site, unit: Unit, shard: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in whole batches, and in another order."""
+    tier = unit.move.source
+    match tier:
+        case Tier.COLD:
+            return cold_batches(site, unit, source_file(site, unit, shard))
+        case Tier.FROZEN:
+            return rows.to_batches(thawing_rows(site, unit, shard))
+        case _:
+            return scans.scan(site.database(tier), site.region, tier, unit.week, tokens(site, unit, shard))
 
 
 def source_file(site: Site, unit: Unit, shard: int) -> Pointer:
@@ -115,7 +127,8 @@ def sink_digest(site: Site, unit: Unit, part: Part) -> digest.Digest:
         return part.digest
     if unit.move.sink is Tier.COLD:
         return canonical.of_batches(cold_batches(site, unit, part))
-    return digest.of_rows(sink_rows(site, unit, part))
+    sink = site.database(unit.move.sink), site.region, unit.move.sink, unit.week, tokens(site, unit, part.shard)
+    return canonical.of_batches(scans.scan(*sink))
 
 
 def copy(site: Site, shard: Shard) -> Part:
@@ -140,7 +153,7 @@ def of_file(part: Part, path: str, file: ColdFile) -> Part:
 
 
 def _to_cold(site: Site, shard: Shard, key: str) -> ColdFile:
-    ordered = rows.in_key_order(rows.to_batches(source_rows(site, shard.unit, shard.number)))
+    ordered = rows.in_key_order(source_batches(site, shard.unit, shard.number))
     return write_cold_file(ordered, site.objects, key, site.config.layout.row_group_bytes)
 
 
@@ -162,7 +175,7 @@ def verify(site: Site, work: tuple[Unit, Part]) -> Finding:
     Late duplicates make them differ harmlessly: then source ∪ lane is held against sink ∪ lane.
     """
     unit, part = work
-    source = digest.of_rows(source_rows(site, unit, part.shard))
+    source = canonical.of_batches(source_batches(site, unit, part.shard))
     try:
         sink = sink_digest(site, unit, part)
     except (DamagedError, NotFoundError):

@@ -21,6 +21,7 @@ from lakehouse.index import ColdIndex, RowGroup
 from lakehouse.paths import index_key, run_key
 from lakehouse.rewrite import Old
 from lakehouse.writer import ColdFile
+from stores import messages
 from stores.objects import STANDARD, AlreadyExistsError, Objects, sha256_of
 from stores.vault import Vault
 
@@ -53,6 +54,22 @@ class PlainRows:
     def one_per_key(batches: Iterable[Batch]) -> "Change":
         merged = merge_all(row for batch in batches for row in batch)
         return Change(merged[key] for key in sorted(merged))
+
+
+class PlainCanonical:
+    """In the place of `core.canonical`."""
+
+    @staticmethod
+    def of_batches(batches: Iterable[Batch]) -> digest.Digest:
+        return digest.of_rows(row for batch in batches for row in batch)
+
+
+class PlainScans:
+    """In the place of `stores.scans`: by the driver's rows, which the cluster here gives."""
+
+    @staticmethod
+    def scan(*place: Any) -> Iterator[Batch]:
+        yield list(messages.scan(*place))
 
 
 class Change(list[Row]):

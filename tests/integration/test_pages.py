@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -11,12 +12,15 @@ import pytest
 
 from bench.pages import arrow
 from core import ids, ring, weeks
+from core.canonical import of_batches
+from core.digest import of_rows
 from core.errors import BlockedError
 from core.overlay import Reaction, Row
+from core.rows import from_batch
 from core.settings import Settings
 from core.tiers import Tier
 from schemas.tables import MESSAGES, REACTIONS, Table
-from stores import messages
+from stores import messages, scans
 from stores.cassandra import Database, connect
 from stores.pages import drain, layout_of, raw
 
@@ -104,3 +108,18 @@ def test_a_table_that_is_not_there_is_blocked(db: Database, region: str) -> None
 def test_what_was_prepared_names_its_columns(db: Database, region: str) -> None:
     for table in TABLES:
         assert layout_of(db.bind(query(region, table), (0, 0))).names == table.names
+
+
+def test_a_scan_by_batches_has_the_rows_of_a_scan_by_rows(db: Database, region: str) -> None:
+    """A reaction whose message never came is among them."""
+    lone = Row(ids.conversation_uuid("pages", "lone"), next(made()).message_id)
+    lone = replace(lone, reactions=(Reaction(5, lone.message_id, b"+"),))
+    messages.create_tables(db, region, Tier.HOT, WEEK + 1, 1)
+    db.write(messages.batches(region, Tier.HOT, WEEK + 1, [*made(), lone]))
+    place = (db, region, Tier.HOT, WEEK + 1)
+    found = [row for batch in scans.scan(*place, ring.WHOLE) for row in from_batch(batch)]
+    wanted = list(messages.scan(*place, ring.WHOLE))
+    assert lone in wanted
+    assert sorted(found, key=lambda row: row.key) == sorted(wanted, key=lambda row: row.key)
+    halves = [scans.scan(*place, half) for half in ring.split(ring.WHOLE, 2)]
+    assert of_batches(chain(*halves)) == of_rows(wanted)

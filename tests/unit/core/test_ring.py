@@ -84,3 +84,11 @@ def test_a_shard_lies_in_its_slice(token: int, slices: int, shards: int) -> None
 def test_a_part_that_is_none_is_an_error(part: int, parts: int) -> None:
     with pytest.raises(ValueError, match="no part"):
         ring.cut(part, parts)
+
+
+@given(st.integers(0, 7), st.integers(1, 9), tokens)
+def test_a_range_is_split_into_parts_that_are_it(part: int, parts: int, token: int) -> None:
+    whole = ring.cut(part, 8)
+    split = ring.split(whole, parts)
+    assert (split[0].start, split[-1].end) == (whole.start, whole.end)
+    assert [token in one for one in split].count(True) == (token in whole)
