@@ -323,7 +323,7 @@ def test_frozen_orphans_go_with_what_the_vault_knows_of_them(scene: Scene) -> No
 
     dry = scene.maintain(day(10), apply=False)
     assert set(dry["goes"]["orphans"]["names"]) == orphans == {key, index_key(key)}
-    going = orphans | set(dry["goes"]["replaced"]["names"])
+    going = orphans.union(*(dry["goes"][kind]["names"] for kind in ("replaced", "folded_runs")))
     assert dry["early_dollars"] > 0
     scene.killed("maintain", day(10), "purging, references forgotten")
     assert key in scene.held()
