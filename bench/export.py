@@ -2,7 +2,8 @@
 
 Against the running stack, in a keyspace of its own that is dropped again. The drain asks for the same ranges, pages and
 number on their way, and lets each body go undecoded; the third client is the driver's own rows with `pa.array` per
-column. This is the reading half of an export alone: nothing is written to the lake. The last line is JSON.
+column. Then what a proof does: both tables of the week to canonical rows and their digest, by batches and row by row.
+This is the reading half of an export alone: nothing is written to the lake. The last line is JSON.
 """
 
 import argparse
@@ -18,13 +19,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from bench.decode import COLUMNS, WEEK, Row, messages
+from bench.decode import COLUMNS, WEEK, Row
+from bench.decode import messages as made
 from bench.pages import arrow
 from core import ring, settings
+from core.canonical import of_batches
+from core.digest import of_rows
 from core.tiers import Tier
 from schemas.tables import MESSAGES
+from stores import messages, scans
 from stores.cassandra import UNSET, Database, Statement, bounded, connect
-from stores.messages import create_tables
+from stores.messages import create_tables, keyspace
 from stores.pages import bodies, drain, raw
 
 _KEY = ["conversation_id", "message_id"]
@@ -32,9 +37,9 @@ _KEY = ["conversation_id", "message_id"]
 
 @contextmanager
 def table(db: Database, rows: Sequence[Row], replication: int) -> Iterator[str]:
-    """A week table that holds `rows`; its name. Its keyspace goes with it."""
+    """A region whose week holds `rows`. It goes again."""
     region = f"b{secrets.token_hex(5)}"
-    found = f"{region}_{Tier.HOT}"
+    found = keyspace(region, Tier.HOT)
     strategy = f"{{'class': 'NetworkTopologyStrategy', '{db.datacenter}': {replication}}}"
     db.ddl(f"CREATE KEYSPACE {found} WITH replication = {strategy}")
     try:
@@ -43,7 +48,7 @@ def table(db: Database, rows: Sequence[Row], replication: int) -> Iterator[str]:
         insert = f"INSERT INTO {name} ({', '.join(MESSAGES.names)}) VALUES ({', '.join('?' for _ in MESSAGES.names)})"
         statements = ([Statement(insert, [UNSET if v is None else v for v in row]) for row in of] for of in _each(rows))
         db.write(batch for of in statements for batch in bounded(of))
-        yield name
+        yield region
     finally:
         db.ddl(f"DROP KEYSPACE {found}")
 
@@ -69,30 +74,35 @@ def main(arguments: Sequence[str]) -> int:
     for name, default in {"rows": 100_000, "page-rows": 5_000, "ranges": 16, "in-flight": 4, "rounds": 5}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     chosen = parser.parse_args(arguments)
-    config, rows = settings.load(), list(messages(chosen.rows))
+    config, rows = settings.load(), list(made(chosen.rows))
     db = connect(config.hot)
     try:
-        with table(db, rows, config.hot.replication) as name, raw(db) as opened:
+        with table(db, rows, config.hot.replication) as region, raw(db) as opened:
             facts = {"bench": "export", "part": "reading", **vars(chosen)}
-            return told(facts, compared(db, opened, name, rows, chosen))
+            return told(facts, compared(db, opened, region, rows, chosen))
     finally:
         db.session.cluster.shutdown()
 
 
 def compared(
-    db: Database, opened: Database, name: str, rows: Sequence[Row], chosen: argparse.Namespace
+    db: Database, opened: Database, region: str, rows: Sequence[Row], chosen: argparse.Namespace
 ) -> dict[str, list[tuple[float, float]]] | None:
     """Wall and CPU seconds of each client and round; None if what was read is not what was written."""
     where = "WHERE token(conversation_id) > ? AND token(conversation_id) <= ?"
-    query = f"SELECT {', '.join(MESSAGES.names)} FROM {name} {where}"
+    query = f"SELECT {', '.join(MESSAGES.names)} FROM {keyspace(region, Tier.HOT)}.{MESSAGES.name}{WEEK} {where}"
     asked = [ring.cut(part, chosen.ranges) for part in range(chosen.ranges)]
     how: tuple[Any, ...] = (query, asked, chosen.in_flight, chosen.page_rows)
     if in_order([batch for _, batch in drain(opened, *how)]) != in_order([arrow(COLUMNS, rows)]):
+        return None
+    week = (db, region, Tier.HOT, WEEK, ring.WHOLE)
+    if of_batches(scans.scan(*week)) != of_rows(messages.scan(*week)):
         return None
     clients: dict[str, Callable[[], int]] = {
         "drained": lambda: sum(len(body) > 0 for _, body in bodies(opened, *how)),
         "decoded": lambda: sum(batch.num_rows for _, batch in drain(opened, *how)),
         "driver": lambda: sum(arrow(COLUMNS, page).num_rows for _, page in bodies(db, *how)),  # type: ignore[arg-type,misc]
+        "digested by batches": lambda: of_batches(scans.scan(*week)).rows,
+        "digested by rows": lambda: of_rows(messages.scan(*week)).rows,
     }
     rounds: dict[str, list[tuple[float, float]]] = {client: [] for client in clients}
     for _ in range(chosen.rounds):
@@ -111,7 +121,7 @@ def told(facts: dict[str, Any], rounds: dict[str, list[tuple[float, float]]] | N
         wall, cpu = (statistics.median(column) for column in zip(*found, strict=True))
         facts[client] = {"rows_per_s": round(count / wall), "client_cpu_s_per_m_rows": round(cpu / count * 1e6, 2)}
         print(
-            f"{client:8} {count / wall:>10,.0f} rows/s, {cpu / count * 1e6:.2f} CPU-s of the client for a million rows"
+            f"{client:20} {count / wall:>10,.0f} rows/s, {cpu / count * 1e6:.2f} CPU-s of the client for a million rows"
         )
     of_drain = facts["decoded"]["rows_per_s"] / facts["drained"]["rows_per_s"]
     print(json.dumps(facts | {"equal": True, "decoded_of_drained": round(of_drain, 3)}))
