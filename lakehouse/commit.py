@@ -100,6 +100,12 @@ def live_files(table: TableRef, first: Value | None = None) -> dict[str, LiveFil
     return _live(table, _load(table), None if first is None else [first])
 
 
+def live_version(table: TableRef) -> tuple[dict[str, LiveFile], int]:
+    """As `live_files`, with the version that they are live in: both of one load, so that no commit comes between."""
+    loaded = _load(table)
+    return _live(table, loaded, None), loaded.version()
+
+
 def latest_version(table: TableRef) -> int:
     return _load(table).version()
 

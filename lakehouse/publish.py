@@ -12,7 +12,7 @@ from core.errors import BlockedError, DamagedError
 from core.ledger import FrozenFile, Part, Pointer, lease_name
 from core.moves import COLD_FROZEN, FROZEN_COLD, Unit, frozen_generations, readers
 from core.tiers import Tier
-from lakehouse.commit import LiveFile, PartFile, commit, create_table, latest_version, live_files
+from lakehouse.commit import LiveFile, PartFile, commit, create_table, live_files, live_version
 from lakehouse.deltalog import log_of
 from lakehouse.index import load_index
 from lakehouse.paths import DATA_SUFFIX
@@ -149,7 +149,7 @@ def repair_pointers(site: Site, units: Sequence[Unit]) -> int:
         return 0
     table = messages_of(site, units[0])
     create_table(table)
-    live, version = live_files(table), latest_version(table)
+    live, version = live_version(table)
     return sum(_repaired(site, unit, table, _astray(site, unit, live), version) for unit in units)
 
 
