@@ -58,11 +58,12 @@ def speaking(world: World, chance: Stream) -> None:
         event = speaker.change(_recent(said, chance))
     place = (topic_for(REGION, chance.noise() < 0.5), 0)
     repeats = 2 if chance.odd("sent twice", 0.1) is not None else 1
+    payload = encode(event)
+    one = world.by_payload[payload]
     for _ in range(repeats):
-        one = world.by_payload[encode(event)]
         told = f"{one.kind} {world.name_of(one.key)} ({world.name_of_week(one.week)})"
         world.tell(told if one.kind is Kind.SENT else f"{told} by {world.names[one.event]}")
-        world.network.call("produce", lambda: world.log.append(place, event.conversation_id, encode(event)), None)
+        world.network.call("produce", lambda: world.log.append(place, event.conversation_id, payload), None)
 
 
 def _recent(said: Sequence[Said], chance: Stream) -> Said:
