@@ -91,8 +91,12 @@ def importing(world: World, chance: Stream) -> None:
 
 
 def reading(world: World, chance: Stream) -> None:
+    """Any conversation; those that have something in the lane more often than others."""
     held = conversations()
-    walk(world, chance, held[chance.whole(len(held))])
+    lane = world.cluster.nodes[0][f"{REGION}_hot.lane"].values()
+    waiting = sorted({row.keys["conversation_id"].bytes for part in lane for row in part.values() if row.is_live})
+    chosen = waiting if waiting and chance.noise() < 0.6 else held
+    walk(world, chance, chosen[chance.whole(len(chosen))])
 
 
 @dataclass(frozen=True)
