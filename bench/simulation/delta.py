@@ -69,7 +69,8 @@ class SimulatedDelta:
         if grave is None:
             if world.lake.is_awaiting(self.uri) and chance.odd("overtaken", OVERTAKEN_SHARE) is not None:
                 world.network.tell(f"a late commit lands just before: {what}")
-                world.lake.land(self.uri)
+                world.network.later(0.0, lambda: world.lake.land(self.uri))
+                world.scheduler.sleep(0.0)
             world.lake.commit(self.uri, number, entries)
             return
         world.network.tell(f"no answer, done later: {what}")
