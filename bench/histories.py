@@ -54,6 +54,7 @@ def _one(seed: int, is_short: bool) -> int:
 
 def _many(args: argparse.Namespace) -> int:
     began, seeds = time.perf_counter(), range(args.first, args.first + args.seeds)
+    commit = _commit()  # as it is loaded, whatever becomes of the work tree meanwhile
     laws: Counter[str] = Counter()
     failed: list[int] = []
     steps = done = 0
@@ -68,7 +69,7 @@ def _many(args: argparse.Namespace) -> int:
     seconds = time.perf_counter() - began
     facts = {"histories": done, "first": args.first, "control": args.control, "failed": len(failed)}
     speed = {"seconds": round(seconds, 1), "per_second": round(done / seconds, 2), "steps": steps}
-    print(json.dumps(facts | {"seeds": failed[:100], "laws": laws} | speed | {"commit": _commit()}))
+    print(json.dumps(facts | {"seeds": failed[:100], "laws": laws} | speed | {"commit": commit}))
     return 1 if failed else 0
 
 

@@ -31,6 +31,7 @@ from lakehouse import ends
 from lakehouse.guards import require_columns, require_no_rule
 from lakehouse.publish import (
     cold_files,
+    fix_files,
     parts_of,
     publish,
     publish_frozen,
@@ -144,8 +145,19 @@ def _sealed(run: Attempt, unit: Unit) -> Unit:
         require_columns(run.site, unit)
     if unit.state is not State.OPEN:
         return unit
+    if unit.move.source is Tier.COLD:
+        unit = _fixed(run, unit)
     require_sealing(run.site, unit)
     return run.to(unit, State.SEALED, shards=_shards(run, unit), sealed_at=run.now)
+
+
+def _fixed(run: Attempt, unit: Unit) -> Unit:
+    """The files of a cold source do not change under its move: folds that lost their lease are shut out."""
+    unit = run.change(unit, unit.changed(commits=unit.commits + 1))
+    with holding(run.keeper, table_lease(unit), run.site.config.clocks.gate_seconds):
+        run.check(unit)
+        fix_files(run.site, unit, run.name, run.now)
+    return unit
 
 
 def announce(run: Attempt) -> int:

@@ -100,6 +100,12 @@ def live_files(table: TableRef, first: Value | None = None) -> dict[str, LiveFil
     return _live(table, _load(table), None if first is None else [first])
 
 
+def live_version(table: TableRef) -> tuple[dict[str, LiveFile], int]:
+    """As `live_files`, with the version that they are live in: both of one load, so that no commit comes between."""
+    loaded = _load(table)
+    return _live(table, loaded, None), loaded.version()
+
+
 def latest_version(table: TableRef) -> int:
     return _load(table).version()
 
@@ -141,6 +147,20 @@ def commit(
     same call must be made again.
     """
     _check_parts(table, parts, removes)
+    return _committed(table, parts, removes, (app_id, number, attempt_id), now)
+
+
+@irreversible("lake: committed")
+def fence(table: TableRef, *, app_id: str, number: int, attempt_id: str, now: datetime) -> int:
+    """A commit that changes no file. No commit of `app_id` with a lower number can land any more, not even one that is
+    on its way already. Called again, and with the same faults, as `commit`."""
+    return _committed(table, (), (), (app_id, number, attempt_id), now)
+
+
+def _committed(
+    table: TableRef, parts: Sequence[PartFile], removes: Sequence[str], facts: tuple[str, int, str], now: datetime
+) -> int:
+    app_id, number, attempt_id = facts
     adds = [_add(table, part, _stored(table, part)) for part in parts]
     properties = CommitProperties({_ATTEMPT: attempt_id}, 0, [Transaction(app_id, number, None)])
     doubts = 0

@@ -12,7 +12,7 @@ from core.errors import BlockedError, DamagedError
 from core.ledger import FrozenFile, Part, Pointer, lease_name
 from core.moves import COLD_FROZEN, FROZEN_COLD, Unit, frozen_generations, readers
 from core.tiers import Tier
-from lakehouse.commit import LiveFile, PartFile, commit, create_table, latest_version, live_files
+from lakehouse.commit import LiveFile, PartFile, commit, create_table, fence, live_files, live_version
 from lakehouse.deltalog import log_of
 from lakehouse.index import load_index
 from lakehouse.paths import DATA_SUFFIX
@@ -149,8 +149,20 @@ def repair_pointers(site: Site, units: Sequence[Unit]) -> int:
         return 0
     table = messages_of(site, units[0])
     create_table(table)
-    live, version = live_files(table), latest_version(table)
+    live, version = live_version(table)
     return sum(_repaired(site, unit, table, _astray(site, unit, live), version) for unit in units)
+
+
+def fix_files(site: Site, unit: Unit, attempt: str, now: datetime) -> None:
+    """From here on the unit's files in cold are those that its pointers name: a fold that stood still can neither
+    commit nor move a pointer any more.
+
+    Runs under the table's lease, before a move reads them as its source; the number is the unit's next.
+    """
+    table = messages_of(site, unit)
+    create_table(table)
+    fence(table, app_id=lease_name(unit), number=unit.commits, attempt_id=f"{unit.epoch}-{attempt}", now=now)
+    repair_pointers(site, [unit])
 
 
 def astray(site: Site, units: Sequence[Unit]) -> list[Unit]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from core import moves, settings, weeks
-from core.errors import DamagedError, FirnError, RefusedError, gravest
+from core.errors import BlockedError, DamagedError, FirnError, RefusedError, gravest
 from core.ledger import Pointer, Verdict, fingerprint
 from core.moves import State, Unit
 from core.tiers import Tier
@@ -95,6 +95,9 @@ def judge_unit(gate: Gate, unit: Unit) -> Verdict | None:
     if stands(gate, unit, pointers):
         return None
     verdict = judged(gate, unit, pointers)
+    if not verdict.passed and gate.site.ledger.unit(unit.week, unit.slice) != unit:
+        # Its files may have gone because all is well.
+        raise BlockedError(f"unit {unit.name} was moved on by another process", "run the same command again")
     gate.site.ledger.put_verdict(verdict)
     gate.say(f"{unit.name}: {'; '.join(verdict.failed) or 'passed'}")
     return verdict

@@ -92,6 +92,7 @@ class Lake:
         self.schemas: dict[str, Any] = {}
         self.partitions: dict[str, list[str]] = {}
         self._versions: dict[str, Version] = {}
+        self._late: dict[str, list[tuple[int, list[Any]]]] = {}
 
     def create(self, uri: str, schema: Any, partition_by: Sequence[str]) -> None:
         if uri in self._versions:
@@ -126,9 +127,17 @@ class Lake:
                     transactions[action["appId"]] = action["version"]
         self._append(uri, Version(number, live, transactions), entries)
 
-    def commit_late(self, uri: str, number: int, entries: list[Any]) -> None:
-        with suppress(CommitFailedError):
-            self.commit(uri, number, entries)
+    def delay(self, uri: str, number: int, entries: list[Any]) -> None:
+        """It is on its way, and lands when somebody lets it."""
+        self._late.setdefault(uri, []).append((number, entries))
+
+    def is_awaiting(self, uri: str) -> bool:
+        return bool(self._late.get(uri))
+
+    def land(self, uri: str) -> None:
+        for number, entries in self._late.pop(uri, []):
+            with suppress(CommitFailedError):
+                self.commit(uri, number, entries)
 
     def _append(self, uri: str, version: Version, entries: list[Any]) -> None:
         self._watch.committed(uri, version, entries)

@@ -58,11 +58,12 @@ def speaking(world: World, chance: Stream) -> None:
         event = speaker.change(_recent(said, chance))
     place = (topic_for(REGION, chance.noise() < 0.5), 0)
     repeats = 2 if chance.odd("sent twice", 0.1) is not None else 1
+    payload = encode(event)
+    one = world.by_payload[payload]
     for _ in range(repeats):
-        one = world.by_payload[encode(event)]
         told = f"{one.kind} {world.name_of(one.key)} ({world.name_of_week(one.week)})"
         world.tell(told if one.kind is Kind.SENT else f"{told} by {world.names[one.event]}")
-        world.network.call("produce", lambda: world.log.append(place, event.conversation_id, encode(event)), None)
+        world.network.call("produce", lambda: world.log.append(place, event.conversation_id, payload), None)
 
 
 def _recent(said: Sequence[Said], chance: Stream) -> Said:
@@ -90,8 +91,12 @@ def importing(world: World, chance: Stream) -> None:
 
 
 def reading(world: World, chance: Stream) -> None:
+    """Any conversation; those that have something in the lane more often than others."""
     held = conversations()
-    walk(world, chance, held[chance.whole(len(held))])
+    lane = world.cluster.nodes[0][f"{REGION}_hot.lane"].values()
+    waiting = sorted({row.keys["conversation_id"].bytes for part in lane for row in part.values() if row.is_live})
+    chosen = waiting if waiting and chance.noise() < 0.6 else held
+    walk(world, chance, chosen[chance.whole(len(chosen))])
 
 
 @dataclass(frozen=True)

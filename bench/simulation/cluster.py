@@ -53,6 +53,9 @@ class Row:
         ):
             self.cells[column] = (us, value)
 
+    def is_same(self, other: "Row") -> bool:
+        return self.dead_us == other.dead_us and self.cells == other.cells
+
     @property
     def is_live(self) -> bool:
         return self.dead_us < 0 or any(us > self.dead_us for us, _ in self.cells.values())
@@ -79,6 +82,17 @@ class Row:
 
 
 Partition = dict[Key, Row]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a SELECT finds its rows. `key`: of its one partition; None: those between two tokens, `bounds`. `left`: what
+    each row is still compared with."""
+
+    shape: Shape
+    key: tuple[Source, ...] | None
+    bounds: tuple[Source, ...]
+    left: tuple[Term, ...]
 
 
 def stored(value: Any) -> bytes:  # noqa: PLR0911
@@ -128,6 +142,15 @@ def _shape(table: Table) -> Shape:
 
 
 @cache
+def way_of(plan: Select) -> Way:
+    shape = shape_of(plan.table)
+    bounds = tuple(term.value for term in plan.where if term.column.startswith("token("))
+    wanted = {term.column: term.value for term in plan.where if term.column in shape.partition}
+    left = [term for term in plan.where if term.column not in wanted and not term.column.startswith("token(")]
+    return Way(shape, None if bounds else tuple(wanted[name] for name in shape.partition), bounds, tuple(left))
+
+
+@cache
 def ordered(timeuuid: UUID) -> bytes:
     return ids.from_timeuuid(timeuuid)
 
@@ -145,6 +168,7 @@ class Cluster:
     serial: dict[str, dict[Key, Partition]] = field(default_factory=dict)
     uneven: set[str] = field(default_factory=set)
     down: int | None = None
+    _rings: dict[str, tuple[list[int], list[tuple[int, Key]]]] = field(default_factory=dict)
 
     def create(self, table: str) -> None:
         for node in self.nodes:
@@ -154,6 +178,7 @@ class Cluster:
         for node in self.nodes:
             node.pop(table, None)
         self.uneven.discard(table)
+        self._rings.pop(table, None)
 
     def tables(self, keyspace: str) -> list[str]:
         return sorted(name.partition(".")[2] for name in self.nodes[0] if name.startswith(f"{keyspace}."))
@@ -189,10 +214,10 @@ class Cluster:
 
     def select(self, plan: Select, params: Sequence[Any], nodes: Nodes, after: Any = None) -> Iterator[tuple[Any, Row]]:
         """Live rows in the order of the table, each with its place; only those behind `after`."""
-        shape = shape_of(plan.table)
-        terms = [Term(term.column, term.operator, value_of(term.value, params)) for term in plan.where]
-        left = [term for term in terms if term.column not in shape.partition and not term.column.startswith("token(")]
-        for place, key in self._partitions(plan.table, shape, terms, after):
+        way = way_of(plan)
+        shape = way.shape
+        left = [Term(term.column, term.operator, value_of(term.value, params)) for term in way.left]
+        for place, key in self._partitions(plan.table, way, params, after):
             held = self.partition(plan.table, key, nodes)
             for sort_key in sorted(held) if len(held) > 1 else held:
                 row = held[sort_key]
@@ -200,16 +225,23 @@ class Cluster:
                 if is_new and row.is_live and (not left or all(_holds(shape, row.keys, term) for term in left)):
                     yield (place, sort_key), row
 
-    def _partitions(self, table: str, shape: Shape, terms: list[Term], after: Any) -> Iterator[tuple[Any, Key]]:
-        bounds = [term for term in terms if term.column.startswith("token(")]
-        if not bounds:
-            wanted = {term.column: term.value for term in terms if term.column in shape.partition}
-            yield 0, tuple(wanted[name] for name in shape.partition)
-            return
-        known = {key for node in self.nodes for key in node[table]}
-        for place, key in sorted((token(key[0]), key) for key in known):
-            if bounds[0].value < place <= bounds[1].value and (after is None or place >= after[0][0]):
-                yield (place,), key
+    def _partitions(self, table: str, way: Way, params: Sequence[Any], after: Any) -> Iterable[tuple[Any, Key]]:
+        if way.key is not None:
+            return ((0, tuple([value_of(source, params) for source in way.key])),)
+        above, to = (value_of(bound, params) for bound in way.bounds)
+        return [
+            ((place,), key)
+            for place, key in self._ring(table)
+            if above < place <= to and (after is None or place >= after[0][0])
+        ]
+
+    def _ring(self, table: str) -> list[tuple[int, Key]]:
+        """Its partitions by token. A partition that is known to a replica stays so."""
+        sizes = [len(node[table]) for node in self.nodes]
+        if table not in self._rings or self._rings[table][0] != sizes:
+            known = {key for node in self.nodes for key in node[table]}
+            self._rings[table] = (sizes, sorted((token(key[0]), key) for key in known))
+        return self._rings[table][1]
 
     def partition(self, table: str, key: Key, nodes: Nodes) -> Partition:
         """As these replicas have it together; where they differ they are repaired."""
@@ -221,7 +253,9 @@ class Cluster:
         merged = merged_partition(held)
         for partition in held:
             for sort_key, row in merged.items():
-                partition[sort_key] = _copied(row)
+                known = partition.get(sort_key)
+                if known is None or not known.is_same(row):
+                    partition[sort_key] = _copied(row)
         return merged
 
     # by LWT
@@ -271,17 +305,22 @@ class Cluster:
 
 
 def merged_partition(held: Iterable[Partition]) -> Partition:
+    """Rows that are the same everywhere are nobody's copy."""
     merged: Partition = {}
     for partition in held:
         for sort_key, row in partition.items():
-            into = merged.setdefault(sort_key, Row(row.keys))
-            into.dead_us = max(into.dead_us, row.dead_us)
-            if not into.cells:
-                into.cells = dict(row.cells)
-            elif into.cells != row.cells:
-                for column, (us, value) in row.cells.items():
-                    into.take(column, us, value)
+            known = merged.setdefault(sort_key, row)
+            if known is not row and not known.is_same(row):
+                merged[sort_key] = _merged(known, row)
     return merged
+
+
+def _merged(one: Row, other: Row) -> Row:
+    made = _copied(one)
+    made.dead_us = max(one.dead_us, other.dead_us)
+    for column, (us, value) in other.cells.items():
+        made.take(column, us, value)
+    return made
 
 
 def in_milliseconds(value: Any) -> Any:

@@ -214,6 +214,11 @@ _ALL = (
         (Seam("lakehouse.commit", "_check_sources", _unchecked_sources),),
     ),
     Control(
+        "freeze without a fence",
+        "a freeze goes by pointers that may be behind, and shuts out no fold that stood still",
+        (Seam("jobs.move", "_fixed", lambda _, unit: unit),),
+    ),
+    Control(
         "cleanup on unknown",
         "the files of a commit without an answer are deleted",
         (Seam("lakehouse.publish", "commit", _tidy_commit), Seam("lakehouse.commit", "MAX_DOUBTS", 1)),

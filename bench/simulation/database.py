@@ -6,7 +6,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from bench.simulation.cluster import QUORUM, Cluster, Row, shape_of
+from bench.simulation.cluster import NODES, QUORUM, Cluster, Row, shape_of
 from bench.simulation.network import TIMEOUT_SECONDS, Network, silent, unknown
 from bench.simulation.statements import Ddl, Delete, Insert, Select, Update, parsed, value_of
 from bench.simulation.watch import Watch
@@ -93,15 +93,13 @@ class SimulatedDatabase:
             raise missing(plan.table)
         return self.cluster.select(plan, params, self._asked(plan.table, level), after)
 
-    def _asked(self, table: str, level: Level) -> list[int]:
+    def _asked(self, table: str, level: Level) -> Sequence[int]:
+        if not shape_of(table).is_replicated:
+            return NODES
         up = self.cluster.up
-        if not shape_of(table).is_replicated or table not in self.cluster.uneven:
-            if level is Level.ALL and len(up) < 3 and shape_of(table).is_replicated:
-                raise silent("a replica")
-            return up
-        if level is Level.ALL:
-            if len(up) < 3:
-                raise silent("a replica")
+        if level is Level.ALL and len(up) < len(NODES):
+            raise silent("a replica")
+        if level is Level.ALL or table not in self.cluster.uneven:
             return up
         first = self.network.scheduler.current.chance.whole(len(up))
         return sorted({up[first], up[(first + 1) % len(up)]})

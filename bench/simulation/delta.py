@@ -12,7 +12,11 @@ from bench.simulation.bucket import Version, root_of
 from bench.simulation.network import TIMEOUT_SECONDS, unknown
 from core.errors import OutcomeUnknownError
 
-LATE_COMMITS = 5.0  # as many as late writes to tables: there are far fewer commits
+LATEST_SECONDS = 40.0
+# Of those whose commit is late: it is just then that somebody else takes over.
+DYING_SHARE = 0.5
+# Of those who commit while another commit is under way.
+OVERTAKEN_SHARE = 0.5
 _LOST = unknown("the object store")
 
 
@@ -60,12 +64,20 @@ class SimulatedDelta:
 
     def _commit(self, what: str, entries: list[Any]) -> None:
         world, number = stage.world(), self._held.number + 1
-        grave = world.scheduler.current.chance.odd("straggler", LATE_COMMITS * world.network.weather.straggler)
+        chance = world.scheduler.current.chance
+        grave = chance.odd("straggler", world.network.weather.late_commit)
         if grave is None:
+            if world.lake.is_awaiting(self.uri) and chance.odd("overtaken", OVERTAKEN_SHARE) is not None:
+                world.network.tell(f"a late commit lands just before: {what}")
+                world.network.later(0.0, lambda: world.lake.land(self.uri))
+                world.scheduler.sleep(0.0)
             world.lake.commit(self.uri, number, entries)
             return
         world.network.tell(f"no answer, done later: {what}")
-        world.network.later(0.5 + 20 * grave, lambda: world.lake.commit_late(self.uri, number, entries))
+        world.lake.delay(self.uri, number, entries)
+        world.network.later(0.5 + LATEST_SECONDS * grave, lambda: world.lake.land(self.uri))
+        if chance.odd("kill", DYING_SHARE) is not None:
+            world.network.kill(f"it is answered: {what}")
         world.scheduler.sleep(TIMEOUT_SECONDS)
         raise _LOST
 

@@ -88,6 +88,7 @@ def _weather(chance: Stream) -> Weather:
         rot=rate(0.15, 0.15),
         spots=tuple(_SPOTS[chance.whole(len(_SPOTS))] for _ in range(2)),
         spot=rate(0.7, 0.25),
+        late_commit=rate(0.35, 0.5),  # there are far fewer commits than other writes
     )
 
 

@@ -39,6 +39,7 @@ class Weather:
     rot: float = 0.0
     spots: tuple[str, ...] = ()
     spot: float = 0.0
+    late_commit: float = 0.0
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """What lies in each store, read past the product: cells, lane, files. For the checker alone."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -57,8 +58,11 @@ def in_lane(world: World, week: int, nodes: Sequence[int]) -> Found:
 def in_file(world: World, key: str) -> dict[Key, Known] | None:
     """None where it is not there, or rotten."""
     data = world.objects.peek(key)
-    if data is None:
-        return None
+    return None if data is None else _known_in(data)
+
+
+@lru_cache(4000)
+def _known_in(data: bytes) -> Found:
     found: Found = {}
     for group in groups_in(data):
         for row in group:

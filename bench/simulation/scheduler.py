@@ -99,8 +99,14 @@ class Scheduler:
         if me.process.dead_at is not None:
             raise Killed
         self.steps += 1
-        self.wake(me, seconds)
-        self._hand_on(me)
+        at = self.now + seconds if seconds > 0.0 else self.now
+        if (self._queue and self._queue[0][0] <= at) or at < me.process.paused[1]:
+            self.wake(me, seconds)
+            self._hand_on(me)
+        else:  # nobody is due before: as if it had been handed on and back
+            self._tickets += 1
+            me.ticket = self._tickets
+            self.now = at
 
     def block(self) -> None:
         """Until somebody wakes it."""

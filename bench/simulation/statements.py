@@ -1,4 +1,7 @@
-"""The CQL that the product sends, parsed once per text: just the forms that `stores` uses, and nothing else."""
+"""The CQL that the product sends, parsed once per text: just the forms that `stores` uses, and nothing else.
+
+Of each text there is one plan, so plans are compared by identity.
+"""
 
 import re
 from collections.abc import Sequence
@@ -30,7 +33,7 @@ class Term(NamedTuple):
     value: Source
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Select:
     table: str
     columns: tuple[str, ...]
@@ -38,7 +41,7 @@ class Select:
     limit: Source
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Insert:
     """`written_us`: what it says of its timestamp; None for one that says nothing."""
 
@@ -48,7 +51,7 @@ class Insert:
     written_us: Source
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Update:
     """Always conditional; no `terms`: IF EXISTS."""
 
@@ -58,7 +61,7 @@ class Update:
     terms: tuple[Term, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Delete:
     table: str
     where: tuple[Term, ...]

@@ -7,6 +7,7 @@ found there, and the laws compare it with what was said.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 
 Key = tuple[bytes, bytes]  # conversation, message
 
@@ -18,7 +19,7 @@ class Kind(StrEnum):
     REACTED = "reacts to"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Said:
     """`event` is the message's own id where it is sent. `value`: the body or the reaction; None takes one back."""
 
@@ -73,6 +74,7 @@ class Known:
         return "a reaction" if missing else ""
 
 
+@lru_cache(4000)
 def known_of(said: Said) -> Known:
     match said.kind:
         case Kind.SENT:

@@ -16,7 +16,7 @@ from bench.simulation import clocks, stage
 from bench.simulation.scenes import open_site
 from bench.simulation.seams import Seam
 from core.errors import DamagedError
-from core.moves import Unit
+from core.moves import State, Unit
 from core.overlay import Row, canonical, merge
 from core.tiers import Tier
 from lakehouse import reader
@@ -26,7 +26,8 @@ from stores.ledger import CqlLedger
 
 LANE = "lane"
 OLD_SECONDS = 40.0
-SLOW_SECONDS = 30.0
+SLOW_SECONDS, SLOW_SHARE = 30.0, 0.25
+ON_THEIR_WAY = (State.SEALED, State.COPIED, State.VERIFIED, State.SWITCHED)
 RIGHT = (Tier.HOT, LANE, Tier.WARM, LANE, Tier.COLD, Tier.FROZEN)
 REVERSED = RIGHT[::-1]
 LANE_LAST = (Tier.HOT, Tier.WARM, LANE, Tier.COLD, LANE, Tier.FROZEN)
@@ -39,12 +40,13 @@ def _unbounded(seconds: float = 0.0) -> Any:
 def _in_order(
     order: Sequence[str], site: Any, unit: Unit, conversation: bytes, before: bytes | None, limit: int
 ) -> Stretch:
-    """Each place as it is when its turn has come."""
+    """Each place as it is when its turn has come; he takes his time where a week is on its way."""
     chance = stage.world().scheduler.current.chance
+    slow_share = SLOW_SHARE if unit.state in ON_THEIR_WAY and not chance.chance.is_calm else 0.0
     stretches: list[Stretch] = []
     amendments: list[Row] = []
     for place in order:
-        if chance.noise() < 0.2 and not chance.chance.is_calm:
+        if chance.noise() < slow_share:
             clocks.SimulatedTime.sleep(SLOW_SECONDS * chance.noise())
         if place == LANE:
             amendments += site.lane.read(unit.week, conversation)
