@@ -168,6 +168,7 @@ def _looked_at(site: Site, facts: Facts, unit: Unit, conversation_id: bytes, now
         return replace(facts, away=fault.what, unseen=True)
     try:
         facts = _ruled(site, facts, unit, now)
+        _require_ends(site, unit)
         if awaits_drop(unit) and unit.move.sink.is_cql:
             messages.require_all(site.database(unit.move.sink), site.region, unit.move.sink, unit.week, conversation_id)
     except MissingTableError:
@@ -175,6 +176,13 @@ def _looked_at(site: Site, facts: Facts, unit: Unit, conversation_id: bytes, now
     except BlockedError as fault:
         return replace(facts, away=fault.what)
     return facts
+
+
+def _require_ends(site: Site, unit: Unit) -> None:
+    """BlockedError while an end of a move under way does not answer."""
+    if unit.state not in (State.OPEN, State.DROPPED):
+        for tier in (one for one in (unit.move.source, unit.move.sink) if one.is_cql):
+            messages.existing_tables(site.database(tier), site.region, tier)
 
 
 def _with_files(site: Site, facts: Facts, unit: Unit, conversation_id: bytes) -> Facts:

@@ -21,8 +21,10 @@ import pytest
 from cassandra import ConsistencyLevel, DriverException, Unavailable
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import ConstantReconnectionPolicy, FallthroughRetryPolicy, WhiteListRoundRobinPolicy
+from cassandra.protocol import ErrorMessage
 
 from core import settings as settings_
+from core.errors import BlockedError, FirnError, OutcomeUnknownError
 from core.settings import Cassandra, Kafka, Settings
 from ops import jars, ports, processes, services
 from ops.java import Java, find_java
@@ -94,14 +96,15 @@ class Nodes:
         for node in self.cassandra:
             until(partial(self._reaches_all, node), f"{node.host} does not see all nodes", START_SECONDS)
 
-    def wait_until_missed(self, by: Node) -> None:
-        """Until `by` knows that a replica is dead, and does not wait for it."""
-        until(lambda: self._misses_one(by), f"{by.host} does not notice that a node is dead", DOWN_SECONDS)
+    def wait_until_missed(self) -> None:
+        """Until every living node knows that one is dead, and does not wait for it."""
+        for node in (one for one in self.cassandra if one.process is not None):
+            until(partial(self._misses_one, node), f"{node.host} does not notice that a node is dead", DOWN_SECONDS)
 
     def _reaches_all(self, node: Node) -> bool:
         try:
             _ask_all(node)
-        except (DriverException, NoHostAvailable):
+        except (DriverException, NoHostAvailable, ErrorMessage):
             return False
         return True
 
@@ -118,10 +121,11 @@ class Nodes:
 def _ask_all(node: Node) -> None:
     with session_at(node) as session:
         session.execute(f"CREATE KEYSPACE IF NOT EXISTS probe WITH replication = {_EVERYWHERE}")
-        session.execute("CREATE TABLE IF NOT EXISTS probe.probe (id int PRIMARY KEY)")
+        session.execute(f"CREATE TABLE IF NOT EXISTS probe.probe (id int PRIMARY KEY) WITH id = {_PROBE}")
         session.execute("INSERT INTO probe.probe (id) VALUES (1)")
 
 
+_PROBE = "6f1a0c52-6669-726e-8000-70726f62655f"  # told, so that two nodes that do not know each other make one table
 _EVERYWHERE = f"{{'class': 'NetworkTopologyStrategy', '{HOT}': {HOT_NODES}, '{WARM}': 1}}"
 
 
@@ -224,6 +228,17 @@ def striking(owner: Any, name: str, act: Callable[[], object], call: int = 1) ->
         patch.setattr(owner, name, struck)
         yield
     assert calls >= call, f"{name} was not called"
+
+
+def survived(job: Callable[[], object]) -> FirnError | None:
+    """How it ended: well, or with an error that says that the same again goes on."""
+    ending: FirnError | None = None
+    try:
+        job()
+    except (BlockedError, OutcomeUnknownError) as fault:
+        ending = fault
+    assert ending is None or "again" in ending.do, ending
+    return ending
 
 
 def fresh_region() -> str:

@@ -7,7 +7,7 @@ done, and nothing is lost or there twice.
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from core import weeks
-from core.errors import BlockedError, FirnError, OutcomeUnknownError
+from core.errors import FirnError
 from core.settings import Redis, Settings
 from jobs import drop, move
 from jobs import weeks as week_tables
@@ -31,7 +31,7 @@ from tests import checker as checking
 from tests.client import Client, amended, sent, until
 from tests.conftest import CLOCKS, LAYOUT, bucket, quiet
 from tests.disks import Disk, mounted
-from tests.nodes import fresh_region, share_jars, striking
+from tests.nodes import fresh_region, share_jars, striking, survived
 from tests.unsealing import key_in
 
 START = datetime(2025, 9, 1, tzinfo=UTC)  # a Monday
@@ -148,17 +148,6 @@ def week_of(number: int) -> list[MessageSent]:
     return [
         sent(talk, first + timedelta(hours=hour), number, b"text" * 200) for talk in talks for hour in range(MESSAGES)
     ]
-
-
-def survived(job: Callable[[], object]) -> FirnError | None:
-    """How it ended: well, or with an error that says that the same again goes on."""
-    ending: FirnError | None = None
-    try:
-        job()
-    except (BlockedError, OutcomeUnknownError) as fault:
-        ending = fault
-    assert ending is None or "again" in ending.do, ending
-    return ending
 
 
 def send_until_acknowledged(client: Client, events: list[MessageSent]) -> None:
