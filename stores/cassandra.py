@@ -212,6 +212,7 @@ def connect(endpoint: settings.Cassandra) -> Database:
         auth_provider=auth,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         connect_timeout=15,
+        control_connection_timeout=10,  # a node that has just come up is slow to tell of itself
         reconnection_policy=ExponentialReconnectionPolicy(*_RECONNECT_SECONDS),
         max_schema_agreement_wait=30,
     )
