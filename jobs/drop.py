@@ -25,7 +25,7 @@ from jobs.attempt import Attempt, each_region
 from jobs.verdicts import why_not_judged
 from lakehouse import ends
 from lakehouse.guards import require_no_rule
-from lakehouse.publish import parts_of, require_pointers
+from lakehouse.publish import parts_of, require_logged, require_pointers
 from lakehouse.session import Failure, succeeded
 from lakehouse.site import Site
 from stores import messages
@@ -136,6 +136,7 @@ def _verified_parts(site: Site, unit: Unit) -> list[tuple[Unit, Part]]:
             f"{unit.name} is switched but not all of its parts are verified", "nothing was dropped; move it again"
         )
     require_pointers(site, unit, parts)
+    require_logged(site, unit)
     return [(unit, part) for part in parts]
 
 

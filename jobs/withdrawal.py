@@ -22,6 +22,7 @@ from lakehouse.publish import (
     live_files_of,
     messages_of,
     parts_of,
+    require_logged,
     require_pointers,
     retire_pointers,
     table_lease,
@@ -57,6 +58,7 @@ def prove(run: Attempt, units: Sequence[Unit]) -> list[Unit]:
 def _proven_parts(run: Attempt, unit: Unit) -> list[Part]:
     parts = parts_of(run.site, unit)
     require_pointers(run.site, unit, parts)
+    require_logged(run.site, unit)
     if not all(part.verified for part in parts):
         raise DamagedError(f"{unit.name} is switched but not all of its parts are verified", "nothing was dropped")
     return parts

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.errors import DamagedError
+from lakehouse.paths import FROZEN, RUNS
 from schemas.tables import CANONICAL
 from stores.objects import Objects
 
@@ -21,6 +22,7 @@ _LENGTH_AND_MAGIC_BYTES = 8
 _KEY = ["conversation_id", "message_id"]
 # The first and last key of rows: conversation_id + message_id, 32 bytes.
 Ends = tuple[bytes, bytes]
+_KINDS = {FROZEN: "frozen object", RUNS: "run of an import"}
 
 
 class _SparseFile(io.RawIOBase):
@@ -63,7 +65,15 @@ def sparse_file(size_bytes: int, start: int, data: bytes) -> IO[bytes]:
 
 
 def damaged(key: str, how: str) -> DamagedError:
-    return DamagedError(f"cold file {key} is damaged: {how}", "see its unit in ./firn status; nothing was dropped")
+    return DamagedError(
+        f"{kind_of(key)} {key} is damaged: {how}",
+        "bring it back from a copy of the bucket, under the same key; nothing was dropped",
+    )
+
+
+def kind_of(key: str) -> str:
+    """What a data file is to a person, by where it lies."""
+    return next((kind for home, kind in _KINDS.items() if key.startswith(home)), "cold file")
 
 
 def read_groups(

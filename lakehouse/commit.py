@@ -18,7 +18,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from core.errors import BlockedError, OutcomeUnknownError, RefusedError
 from core.steps import irreversible
-from lakehouse.deltalog import Actions, actions_of, checkpoint_key, commit_key, hint_key
+from lakehouse.deltalog import Actions, actions_of, checkpoint_key, commit_key, hint_key, require_legible
 from lakehouse.tables import TableRef, Value
 from stores.objects import NotFoundError, ObjectInfo
 
@@ -209,6 +209,7 @@ def _load(table: TableRef, doubtful: bool = False) -> DeltaTable:
     except (DeltaError, OSError) as fault:
         if doubtful:
             raise _unknown(table) from fault
+        require_legible(table)
         raise BlockedError(f"table {table.root} cannot be loaded", "check the object store, then run again") from fault
 
 

@@ -79,10 +79,37 @@ def log_of(table: TableRef) -> Log:
 def actions_of(table: TableRef, version: int) -> Actions:
     """What one commit says, by kind of action."""
     actions: Actions = {}
-    for line in table.objects.get(commit_key(table, version)).splitlines():
-        for kind, action in json.loads(line).items():
-            actions.setdefault(kind, []).append(action)
+    try:
+        for line in table.objects.get(commit_key(table, version)).splitlines():
+            for kind, action in json.loads(line).items():
+                actions.setdefault(kind, []).append(action)
+    except (ValueError, AttributeError) as fault:
+        raise _illegible(table, f"commit {version}", commit_key(table, version)) from fault
+    if not actions:
+        raise _illegible(table, f"commit {version}", commit_key(table, version))
     return actions
+
+
+def require_legible(table: TableRef) -> None:
+    """DamagedError unless all that an engine reads to open the table is there and can be read."""
+    log = log_of(table)
+    start = max(log.checkpoints, default=None)
+    if start is not None:
+        _held_by(table, start)
+    for version in range(0 if start is None else start + 1, max(log.commits, default=-1) + 1):
+        if version not in log.commits:
+            raise DamagedError(
+                f"the log of table {table.root} lacks commit {version}", _bring(commit_key(table, version))
+            )
+        actions_of(table, version)
+
+
+def _illegible(table: TableRef, what: str, key: str) -> DamagedError:
+    return DamagedError(f"{what} in the log of table {table.root} is damaged", _bring(key))
+
+
+def _bring(key: str) -> str:
+    return f"bring {key} back from a copy of the bucket; nothing was dropped"
 
 
 def removed_files(table: TableRef, log: Log) -> dict[str, datetime]:
@@ -149,7 +176,10 @@ def _replayed(table: TableRef, first: Held, versions: Iterable[int]) -> Held:
 
 def _held_by(table: TableRef, version: int) -> Held:
     data = table.objects.get(checkpoint_key(table, version))
-    rows = pq.read_table(pa.BufferReader(data), columns=["add", "txn"]).to_pylist()
+    try:
+        rows = pq.read_table(pa.BufferReader(data), columns=["add", "txn"]).to_pylist()
+    except (OSError, pa.ArrowException, ValueError) as fault:
+        raise _illegible(table, f"the checkpoint of version {version}", checkpoint_key(table, version)) from fault
     paths = frozenset(row["add"]["path"] for row in rows if row["add"])
     return Held(paths, {row["txn"]["appId"]: row["txn"]["version"] for row in rows if row["txn"]})
 
@@ -159,3 +189,5 @@ def _hint(table: TableRef) -> int | None:
         return int(json.loads(table.objects.get(hint_key(table)))["version"])
     except NotFoundError:
         return None
+    except (ValueError, KeyError, TypeError) as fault:
+        raise _illegible(table, "_last_checkpoint", hint_key(table)) from fault

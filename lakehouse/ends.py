@@ -18,6 +18,7 @@ from core.sealing import people_of
 from core.tiers import Tier
 from lakehouse.coldfile import read_cold_file
 from lakehouse.frozen import fresh_place, read_frozen_file, require_attested, require_opening, write_frozen_file
+from lakehouse.index import require_readable
 from lakehouse.paths import data_path, frozen_key, table_root
 from lakehouse.site import Site
 from lakehouse.writer import ColdFile, write_cold_file
@@ -190,12 +191,15 @@ def verify(site: Site, work: tuple[Unit, Part]) -> Finding:
 def covered(site: Site, work: tuple[Unit, Part]) -> Finding:
     """Before a drop: the sink with its lane, read from ALL replicas, must lose nothing by losing the source.
 
-    It has to be unchanged when the source is merged into it; it may hold more, for it has been written since. Where
+    It has to be unchanged when the source is merged into it; it may hold more, for it has been written since. A cold
+    sink must be readable by its index, too, for that is how it will be read from then on. Where
     neither end is written by anybody, the cold file must be the very one that was proven: the one whose rows were
     frozen, and the vault must still open them, or the one that a thaw made. A frozen source is not read again, for its
     copies may have gone.
     """
     unit, part = work
+    if unit.move.sink is Tier.COLD:
+        require_readable(site.objects, f"{table_root(unit.slice)}/{part.path}", part.sha256)
     if unit.move.source is Tier.FROZEN:
         sink = sink_digest(site, unit, part)
         return Finding(part, part.digest, sink, sink == part.digest)

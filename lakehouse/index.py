@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from core.digest import Digest
 from core.errors import DamagedError
 from core.rows import ID_BYTES
-from lakehouse.coldfile import damaged, ends_of, read_groups, sparse_file
+from lakehouse.coldfile import damaged, ends_of, kind_of, read_groups, sparse_file
 from lakehouse.paths import index_key
 from schemas.tables import CANONICAL
-from stores.objects import Objects
+from stores.objects import NotFoundError, Objects
 
 LOWEST = b"\x00" * ID_BYTES
 HIGHEST = b"\xff" * ID_BYTES
@@ -118,7 +118,23 @@ def decode(key: str, data: bytes) -> ColdIndex:
 
 def load_index(objects: Objects, key: str) -> ColdIndex:
     """One GET; `key` is the data file's. NotFoundError if there is no index."""
-    return decode(key, objects.get(index_key(key)))
+    try:
+        data = objects.get(index_key(key))
+    except DamagedError as fault:
+        raise _damaged_index(key) from fault
+    return decode(key, data)
+
+
+def require_readable(objects: Objects, key: str, sha256: str) -> None:
+    """DamagedError unless every row group of the file can be read by its index, as a reader does, key by key."""
+    try:
+        index = load_index(objects, key)
+    except NotFoundError as fault:
+        raise _damaged_index(key, "is missing") from fault
+    if index.sha256 != sha256:
+        raise _damaged_index(key, "is that of other bytes")
+    for number in range(len(index.groups)):
+        read_row_groups(objects, index, [number])
 
 
 def find(index: ColdIndex, conversation_id: bytes, lowest: bytes = LOWEST, highest: bytes = HIGHEST) -> range:
@@ -173,5 +189,8 @@ def _read_run(objects: Objects, index: ColdIndex, run: list[int], schema: pa.Sch
     return rows
 
 
-def _damaged_index(key: str) -> DamagedError:
-    return DamagedError(f"the index of cold file {key} is damaged", "rebuild it from the data file; no row was lost")
+def _damaged_index(key: str, how: str = "is damaged") -> DamagedError:
+    return DamagedError(
+        f"the index of {kind_of(key)} {key} {how}",
+        f"bring {index_key(key)} back from a copy of the bucket; no row was lost, and nothing was dropped",
+    )

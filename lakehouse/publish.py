@@ -13,12 +13,13 @@ from core.ledger import FrozenFile, Part, Pointer, lease_name
 from core.moves import COLD_FROZEN, FROZEN_COLD, Unit, frozen_generations, readers
 from core.tiers import Tier
 from lakehouse.commit import LiveFile, PartFile, commit, create_table, fence, live_files, live_version
-from lakehouse.deltalog import log_of
+from lakehouse.deltalog import log_of, require_legible
 from lakehouse.index import load_index
 from lakehouse.paths import DATA_SUFFIX
 from lakehouse.site import Site
 from lakehouse.tables import TableRef, frozen_table, messages_table
 from schemas.tables import FROZEN_MANIFEST
+from stores.objects import NotFoundError
 
 
 def table_lease(unit: Unit) -> str:
@@ -201,7 +202,7 @@ def _part_by_index(site: Site, unit: Unit, table: TableRef, shard: int, path: st
 
 def publish_frozen(site: Site, unit: Unit, parts: Sequence[Part], attempt: str, now: datetime) -> None:
     """The manifest to Delta, then the ledger's rows that readers go by."""
-    table = frozen_table(site.objects, site.config.objects, site.region, unit.slice)
+    table = _frozen_table(site, unit)
     create_table(table)
     place, name = (unit.week, unit.generation), f"{unit.epoch:08d}-{attempt}{DATA_SUFFIX}"
     path = f"week={unit.week}/generation={unit.generation}/{name}"
@@ -227,7 +228,7 @@ def withdraw_manifests(site: Site, unit: Unit, attempt: str, now: datetime) -> N
 
     Runs under the table's lease, and only when no reader looks there any more.
     """
-    table = frozen_table(site.objects, site.config.objects, site.region, unit.slice)
+    table = _frozen_table(site, unit)
     if log_of(table).commits and (live := sorted(live_files(table, unit.week))):
         number, attempt_id = unit.commits, f"{unit.epoch}-{attempt}"
         commit(table, [], app_id=lease_name(unit), number=number, attempt_id=attempt_id, now=now, removes=live)
@@ -281,6 +282,42 @@ def require_pointers(site: Site, unit: Unit, parts: Sequence[Part]) -> None:
             f"{unit.name}: pointers and proven files differ",
             "somebody rewrote the unit before its switch; nothing was dropped",
         )
+
+
+def require_logged(site: Site, unit: Unit) -> None:
+    """DamagedError unless the Delta log is legible and holds what readers are led to; of a frozen sink the manifest."""
+    if unit.move.sink.is_cql:
+        return
+    is_cold = unit.move.sink is Tier.COLD
+    table = messages_of(site, unit) if is_cold else _frozen_table(site, unit)
+    require_legible(table)
+    live = live_files(table, unit.week)
+    if is_cold:
+        is_whole = {file.path for file in cold_files(site, unit)} <= live.keys()
+    else:
+        frozen = [one for one in site.ledger.frozen(unit.week, unit.slice) if one.generation == unit.generation]
+        mine = [path for path, file in live.items() if file.place == (unit.week, unit.generation)]
+        listed = {row for path in mine for row in _listed(site, f"{table.root}/{path}")}
+        is_whole = {(one.shard, one.path, one.sha256) for one in frozen} <= listed
+    if not is_whole:
+        raise DamagedError(
+            f"{unit.name}: table {table.root} does not hold what the ledger names",
+            "bring its _delta_log back from a copy of the bucket; nothing was dropped",
+        )
+
+
+def _listed(site: Site, key: str) -> list[tuple[int, str, str]]:
+    try:
+        rows = pq.read_table(pa.BufferReader(site.objects.get(key)), columns=["shard", "object", "sha256"]).to_pylist()
+    except (OSError, pa.ArrowException, ValueError, DamagedError, NotFoundError) as fault:
+        raise DamagedError(
+            f"the manifest {key} is missing or damaged", "bring it back from a copy of the bucket; nothing was dropped"
+        ) from fault
+    return [(row["shard"], row["object"], row["sha256"]) for row in rows]
+
+
+def _frozen_table(site: Site, unit: Unit) -> TableRef:
+    return frozen_table(site.objects, site.config.objects, site.region, unit.slice)
 
 
 def _digests(pointers: Sequence[Pointer]) -> dict[int, Digest]:

@@ -62,6 +62,7 @@ RUNNERS = {
     Step.DROP: ("drop", "./firn drop --apply"),
     Step.FOLD: ("fold", "./firn fold"),
 }
+_NEEDS_STORES = (Step.SEAL, Step.COPY, Step.VERIFY, Step.SWITCH, Step.SETTLE, Step.JUDGE, Step.DROP, Step.FOLD)
 _TAKES_LEASE = (Step.SEAL, Step.COPY, Step.VERIFY, Step.SWITCH, Step.SETTLE, Step.DROP, Step.FOLD)
 
 
@@ -89,7 +90,7 @@ class Next:
 class Explanation:
     """`actual` is None for a week that has no table yet. `shard` is None until N is fixed. `holder` is empty while
     nobody holds the unit; leases run in real time. `gate` names the partitions that keep it shut. `copied` and
-    `verified` count parts of the present move."""
+    `verified` count parts of the present move. `away` tells of a store that does not answer now."""
 
     region: str
     week: int
@@ -113,6 +114,7 @@ class Explanation:
     next_try: NextTry
     mend: str
     presence: str
+    away: str
     places: tuple[Place, ...]
     lane_events: int
     runs: int
@@ -159,6 +161,7 @@ def explained(
         next_try=following.next_try,
         mend=following.mend,
         presence=_presence(facts),
+        away=facts.away,
         places=places,
         lane_events=facts.lane_events,
         runs=len(facts.runs),
@@ -212,6 +215,8 @@ def next_of(facts: Facts, places: Sequence[Place], shut: Sequence[str], now: dat
 
 def _guarded(facts: Facts, following: Next) -> Next:
     """What a step asks before it begins, and nothing else keeps it: the bucket's rules, columns, a thaw's own needs."""
+    if facts.away and following.step in _NEEDS_STORES and following.next_try.command:
+        return replace(following, kept=facts.away, mend="./firn stack status")
     if following.kept or following.step not in (Step.SEAL, Step.FOLD, Step.DROP):
         return following
     if facts.threat:

@@ -24,6 +24,7 @@ from lakehouse.restore import Waiting, waiting
 from lakehouse.site import Site
 from ops.status import mover
 from stores import kafka, messages
+from stores.cassandra import MissingTableError
 from stores.objects import NotFoundError
 
 _TRIES = 5
@@ -38,7 +39,8 @@ class Facts:
     `waiting`, by key, are of the conversation's files alone. What a job's rule says is None or empty where that rule
     is not asked: `kept` by the planner of freezes, `waits` by a thaw, `threat` by a rule of the bucket, `drift` by
     columns that are not ours, `unjudged` by the quality gate, `others` by units of the same week that hold a drop up.
-    `positions` are asked for where the unit waits for a gate.
+    `positions` are asked for where the unit waits for a gate. `away` tells of a store that does not answer, or of a
+    replica that a drop needs; `unseen`: for that reason tables and files were not looked at.
     """
 
     region: str
@@ -69,6 +71,8 @@ class Facts:
     drift: str | None = None
     unjudged: str | None = None
     others: tuple[str, ...] = ()
+    away: str = ""
+    unseen: bool = False
 
     @property
     def has_gathered(self) -> bool:
@@ -153,7 +157,32 @@ def _gathered(site: Site, conversation_id: bytes, week: int, slice_: int, now: d
         is_lane_empty=site.lane.is_empty(week, ring.cut(slice_, layout.slices)),
         verdict=ledger.verdict(week, slice_),
     )
-    return _ruled(site, _with_files(site, facts, unit, conversation_id), unit, now) if unit else facts
+    return _looked_at(site, facts, unit, conversation_id, now) if unit else facts
+
+
+def _looked_at(site: Site, facts: Facts, unit: Unit, conversation_id: bytes, now: datetime) -> Facts:
+    """The ledger answers, or nothing could be told; what else is away is told, with the step that it keeps."""
+    try:
+        facts = _with_files(site, facts, unit, conversation_id)
+    except BlockedError as fault:
+        return replace(facts, away=fault.what, unseen=True)
+    try:
+        facts = _ruled(site, facts, unit, now)
+        _require_ends(site, unit)
+        if awaits_drop(unit) and unit.move.sink.is_cql:
+            messages.require_all(site.database(unit.move.sink), site.region, unit.move.sink, unit.week, conversation_id)
+    except MissingTableError:
+        return facts  # it is told as a table that is missing
+    except BlockedError as fault:
+        return replace(facts, away=fault.what)
+    return facts
+
+
+def _require_ends(site: Site, unit: Unit) -> None:
+    """BlockedError while an end of a move under way does not answer."""
+    if unit.state not in (State.OPEN, State.DROPPED):
+        for tier in (one for one in (unit.move.source, unit.move.sink) if one.is_cql):
+            messages.existing_tables(site.database(tier), site.region, tier)
 
 
 def _with_files(site: Site, facts: Facts, unit: Unit, conversation_id: bytes) -> Facts:
@@ -243,7 +272,7 @@ def _others(site: Site, unit: Unit, now: datetime) -> tuple[str, ...]:
 
 def places_of(facts: Facts, token: int, conversation_id: bytes) -> Iterator[Place]:
     """In the order in which a reader looks there; the lane comes after the first."""
-    if facts.unit is None:
+    if facts.unit is None or facts.unseen:
         return
     for tier in moves.readers(facts.unit):
         match tier:

@@ -5,9 +5,10 @@ keyspace is unavailable, so there is one per datacenter. The caller opens and cl
 """
 
 import re
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -18,13 +19,14 @@ from cassandra import (
     DriverException,
     InvalidRequest,
     OperationTimedOut,
+    ReadTimeout,
     Unavailable,
     WriteFailure,
     WriteTimeout,
 )
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
-from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
 from cassandra.protocol import ErrorMessage
 from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStatement, PreparedStatement, tuple_factory
 
@@ -37,6 +39,7 @@ Params = Sequence[Any]
 BATCH_STATEMENTS = 40
 BATCH_BYTES = 256 * 1024  # far below half a commit log segment, which is the largest mutation Cassandra takes
 _IN_FLIGHT = 32
+_RECONNECT_SECONDS = (0.5, 10.0)  # the driver's own default would leave a node that is back alone for ten minutes
 _ADD_COLUMN = re.compile(r"ALTER TABLE (\w+)\.(\w+) ADD (\w+) ")
 
 
@@ -158,27 +161,36 @@ class Database:
         return batch
 
 
-@dataclass(frozen=True)
+@dataclass
 class Databases:
-    """One region's two datacenters; the same `Database` twice where one cluster is both."""
+    """One region's two datacenters; the same `Database` twice where one cluster is both. Warm is opened at its first
+    use, so that hot is read and written while warm is away."""
 
     hot: Database
-    warm: Database
+    open_warm: Callable[[], Database]
+    _warm: Database | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def warm(self) -> Database:
+        with self._lock:
+            if self._warm is None:
+                self._warm = self.open_warm()
+            return self._warm
 
 
 @contextmanager
 def connected(config: settings.Settings) -> Iterator[Databases]:
     """Opens a session per distinct datacenter, and closes them."""
-    hot = connect(config.hot)
-    try:
-        warm = hot if _same(config.hot, config.warm) else connect(config.warm)
-        try:
-            yield Databases(hot, warm)
-        finally:
-            if warm is not hot:
-                warm.session.cluster.shutdown()
-    finally:
-        hot.session.cluster.shutdown()
+    with ExitStack() as closing:
+
+        def opened(endpoint: settings.Cassandra) -> Database:
+            database = connect(endpoint)
+            closing.callback(database.session.cluster.shutdown)
+            return database
+
+        hot = opened(config.hot)
+        yield Databases(hot, lambda: hot if _same(config.hot, config.warm) else opened(config.warm))
 
 
 def connect(endpoint: settings.Cassandra) -> Database:
@@ -200,6 +212,8 @@ def connect(endpoint: settings.Cassandra) -> Database:
         auth_provider=auth,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         connect_timeout=15,
+        control_connection_timeout=10,  # a node that has just come up is slow to tell of itself
+        reconnection_policy=ExponentialReconnectionPolicy(*_RECONNECT_SECONDS),
         max_schema_agreement_wait=30,
     )
     try:
@@ -207,8 +221,9 @@ def connect(endpoint: settings.Cassandra) -> Database:
     except NoHostAvailable as fault:
         cluster.shutdown()
         raise BlockedError(
-            f"no Cassandra answers at {', '.join(endpoint.contact_points)}:{endpoint.port}",
-            "start it (./firn stack up), or correct [hot] and [warm] in firn.toml",
+            f"no Cassandra of datacenter {endpoint.datacenter} answers at "
+            f"{', '.join(endpoint.contact_points)}:{endpoint.port}",
+            "start it (./firn stack up), or correct [hot] and [warm] in firn.toml; then run the same command again",
         ) from fault
 
 
@@ -226,11 +241,33 @@ def translated() -> Iterator[None]:
         raise _invalid(fault) from fault
     except OperationTimedOut as fault:
         raise OutcomeUnknownError("Cassandra did not answer in time", "run the same command again") from fault
-    except (NoHostAvailable, Unavailable, DriverException) as fault:
+    except (Unavailable, ReadTimeout) as fault:
+        raise _too_few(fault) from fault
+    except (NoHostAvailable, DriverException) as fault:
+        if lacking := _lacking(fault):
+            raise _too_few(lacking) from fault
         raise BlockedError(
             f"Cassandra cannot answer now ({type(fault).__name__})",
             "look at ./firn stack status; then run the same command again",
         ) from fault
+
+
+def _lacking(fault: Exception) -> Unavailable | ReadTimeout | None:
+    """What the last of the nodes that were asked in vain said, where it said that others are away."""
+    said = list(fault.errors.values()) if isinstance(fault, NoHostAvailable) else []
+    return next((one for one in said if isinstance(one, Unavailable | ReadTimeout)), None)
+
+
+def _too_few(fault: Unavailable | ReadTimeout) -> BlockedError:
+    """Of a read, or of what a coordinator that knows that replicas are away did not begin."""
+    is_away = isinstance(fault, Unavailable)
+    answered = fault.alive_replicas if is_away else fault.received_responses
+    needed = fault.required_replicas if is_away else fault.required_responses
+    level = ConsistencyLevel.value_to_name.get(fault.consistency, "this level")
+    return BlockedError(
+        f"only {answered or 0} of the {needed or 'many'} replicas that {level} needs answer",
+        "see which node is down (nodetool status) and start it; then run the same command again",
+    )
 
 
 def _invalid(fault: InvalidRequest) -> FirnError:

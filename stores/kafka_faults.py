@@ -2,7 +2,7 @@
 
 from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError, RefusedError
 
-START = "start it with `./firn stack up`, or set `bootstrap` under [kafka] in firn.toml"
+START = "start it with `./firn stack up`, or set `bootstrap` of [kafka]; then run the same command again"
 MAKE_TOPICS = "`./firn stack up` makes the topics of each configured region"
 
 UNREACHABLE = frozenset({"_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT", "_WAIT_COORD"})

@@ -143,6 +143,12 @@ def scan(
     )
 
 
+def require_all(db: Database, region: str, tier: Tier, week: int, conversation_id: bytes) -> None:
+    """BlockedError while a replica of this conversation is away: then nothing can be read from all of them."""
+    query = f"SELECT message_id FROM {keyspace(region, tier)}.{MESSAGES.name}{week} WHERE conversation_id = ? LIMIT 1"
+    db.rows(query, (UUID(bytes=conversation_id),), Level.ALL)
+
+
 def holds(db: Database, region: str, tier: Tier, week: int, row: Row) -> bool:
     """Whether the table has every cell of `row`, or a later one."""
     found = read_one(db, region, tier, week, row.conversation_id, row.message_id)

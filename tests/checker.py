@@ -18,6 +18,7 @@ from uuid import UUID
 
 import pyarrow.parquet as pq
 from blake3 import blake3
+from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.metadata import Murmur3Token
 from cassandra.policies import RoundRobinPolicy
@@ -265,7 +266,11 @@ class Checker:
 
 @contextmanager
 def opened(place: Place, log: Path) -> Iterator[Checker]:
-    profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), row_factory=tuple_factory)
+    profile = ExecutionProfile(
+        load_balancing_policy=RoundRobinPolicy(),
+        row_factory=tuple_factory,
+        consistency_level=ConsistencyLevel.QUORUM,
+    )
     cluster = Cluster(
         [place.host], port=place.port, protocol_version=5, execution_profiles={EXEC_PROFILE_DEFAULT: profile}
     )

@@ -93,6 +93,13 @@ def load_index(objects: Objects, key: str) -> ColdIndex:
     return _index(objects.get(index_key(key)))
 
 
+def require_readable(objects: Objects, key: str, sha256: str) -> None:
+    index = load_index(objects, key)
+    if index.sha256 != sha256:
+        raise damaged(key, "its index is that of other bytes")
+    read_row_groups(objects, index, range(len(index.groups)))
+
+
 def read_row_groups(objects: Objects, index: ColdIndex, groups: Sequence[int], *_: Any) -> Batch:
     data = objects.get(index.key)
     if sha256_of(data) != index.sha256:

@@ -116,6 +116,7 @@ SEAMS = (
     Seam("jobs.imports.landing", "write_run", files.write_run),
     Seam("lakehouse.ends", "write_cold_file", files.write_cold_file),
     Seam("lakehouse.ends", "read_cold_file", files.read_cold_file),
+    Seam("lakehouse.ends", "require_readable", files.require_readable),
     Seam("lakehouse.ends", "write_frozen_file", files.write_frozen_file),
     Seam("lakehouse.ends", "fresh_place", _fresh_place),
     Seam("lakehouse.frozen", "load_index", files.load_index),

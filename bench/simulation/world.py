@@ -89,7 +89,7 @@ class World:
         self.objects = SimulatedObjects(self.network, self.wall_clock, self.watch)
         self.lake = Lake(self.objects, self.watch)
         hot, warm = (SimulatedDatabase(self.cluster, self.network, self.watch, name) for name in ("hot", "warm"))
-        self.databases: Any = Databases(hot, warm)  # type: ignore[arg-type]
+        self.databases: Any = Databases(hot, lambda: warm)  # type: ignore[arg-type, return-value]
 
     @property
     def slices(self) -> int:

@@ -182,7 +182,7 @@ def _holder(one: "Explanation") -> str:
 
 def _rows(one: "Explanation") -> Iterator[str]:
     if not one.places:
-        yield "in no table and no file"
+        yield f"not looked at: {one.away}" if one.away else "in no table and no file"
     for place in one.places:
         yield f"{place.tier}: {place.fault or _place(place)}"
 

@@ -312,6 +312,26 @@ def test_damaged_files_say_what_is_wrong_with_them() -> None:
     assert (gone.step, gone.places[0].fault) == (Step.REPAIR, "the index is damaged: rebuild it")
 
 
+AWAY = "no Cassandra of datacenter warm answers at 127.0.0.9:9042"
+
+
+def test_a_store_that_is_away_keeps_the_step_that_needs_it() -> None:
+    """And is no damage, though none of its tables is seen to stand."""
+    found = told(facts(SEALED, standing=frozenset(), away=AWAY, unseen=True), days(8))
+    assert (found.step, found.kept, found.places) == (Step.COPY, AWAY, ())
+    assert found.next_try.command.startswith("./firn move")
+    assert found.mend == "./firn stack status"
+    dropping = told(facts(settled(SEALED, 7), away="only 2 of the 3 replicas that ALL needs answer"), days(9))
+    assert (dropping.step, dropping.kept) == (Step.DROP, "only 2 of the 3 replicas that ALL needs answer")
+    assert dropping.next_try.command.startswith("./firn drop --apply")
+
+
+def test_what_waits_for_its_time_does_not_wait_for_a_store() -> None:
+    grace = told(facts(settled(SEALED, 7), away=AWAY), days(7.5))
+    assert "in grace" in grace.kept
+    assert grace.away == AWAY
+
+
 def test_rows_lie_in_the_row_groups_that_may_hold_them() -> None:
     (place,) = told(facts(COLD), days(32)).places
     assert place.name.startswith("lake/messages/s000/")
