@@ -167,11 +167,16 @@ def kafka_of(consumer: Consumer) -> list[Any]:
 
 # Leases and graces
 
+_POLL_SECONDS = 0.7
+
 
 class Impatient(clocks.SimulatedTime):
+    """Waits between two looks at something, and for nobody."""
+
     @staticmethod
     def sleep(seconds: float) -> None:
-        clocks.SimulatedTime.sleep(min(seconds, 0.7))
+        if seconds <= _POLL_SECONDS:
+            clocks.SimulatedTime.sleep(seconds)
 
 
 def _held_anyway(keeper: Any, name: str) -> Any:
