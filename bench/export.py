@@ -36,21 +36,28 @@ _KEY = ["conversation_id", "message_id"]
 
 
 @contextmanager
-def table(db: Database, rows: Sequence[Row], replication: int) -> Iterator[str]:
-    """A region whose week holds `rows`. It goes again."""
-    region = f"b{secrets.token_hex(5)}"
-    found = keyspace(region, Tier.HOT)
+def keyspace_of(db: Database, region: str, tier: Tier, replication: int) -> Iterator[str]:
+    """It goes again."""
+    found = keyspace(region, tier)
     strategy = f"{{'class': 'NetworkTopologyStrategy', '{db.datacenter}': {replication}}}"
     db.ddl(f"CREATE KEYSPACE {found} WITH replication = {strategy}")
     try:
+        yield found
+    finally:
+        db.ddl(f"DROP KEYSPACE {found}")
+
+
+@contextmanager
+def table(db: Database, rows: Sequence[Row], replication: int) -> Iterator[str]:
+    """A region whose week holds `rows`. It goes again."""
+    region = f"b{secrets.token_hex(5)}"
+    with keyspace_of(db, region, Tier.HOT, replication) as found:
         create_tables(db, region, Tier.HOT, WEEK, 1)
         name = f"{found}.{MESSAGES.name}{WEEK}"
         insert = f"INSERT INTO {name} ({', '.join(MESSAGES.names)}) VALUES ({', '.join('?' for _ in MESSAGES.names)})"
         statements = ([Statement(insert, [UNSET if v is None else v for v in row]) for row in of] for of in _each(rows))
         db.write(batch for of in statements for batch in bounded(of))
         yield region
-    finally:
-        db.ddl(f"DROP KEYSPACE {found}")
 
 
 def _each(rows: Sequence[Row]) -> Iterator[list[Row]]:

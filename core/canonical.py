@@ -7,32 +7,23 @@ after the other, as `core.digest.encode` would write them; then each is hashed.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from core.columns import Bytes, Fields, fields, offsets, validity
 from core.compiled import kernel, memcpy
 from core.digest import VERSION, Digest, Tally
 from schemas.tables import CANONICAL
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
-Bytes = NDArray[np.uint8]
 _HEAD_BYTES = 5  # before a field that is not null
 _NUMBER_BYTES = 8
 _HASH_BYTES = 16
 _VERSION = VERSION[0]
-
-
-class Fields(NamedTuple):
-    """The values of some columns, each as bytes: value `i` of a column lies from `ends[i]` to `ends[i + 1]`, and is
-    null where `valid` is 0."""
-
-    data: tuple[Bytes, ...]
-    ends: tuple[NDArray[np.int32], ...]
-    valid: tuple[Bytes, ...]
 
 
 def of_batches(batches: Iterable[Rows]) -> Digest:
@@ -54,10 +45,10 @@ def tallied(batches: Iterable[Rows], tally: Tally) -> Iterator[Rows]:
 def encode(batch: pa.RecordBatch) -> tuple[Bytes, NDArray[np.int64]]:
     """The encoded rows one after the other, and where each begins and the last ends."""
     batch = _canonical(batch)
-    scalars = _fields(batch.columns[:-1])
+    scalars = fields(batch.columns[:-1])
     reactions: Any = batch.column("reactions")
-    inner = _fields(reactions.values.flatten())
-    counts = (_offsets(reactions), _validity(reactions))
+    inner = fields(reactions.values.flatten())
+    counts = (offsets(reactions), validity(reactions))
     out = np.empty(_most_bytes(batch.num_rows, scalars) + _most_bytes(len(reactions.values), inner), np.uint8)
     ends = np.empty(batch.num_rows + 1, np.int64)
     _join(*scalars, *inner, *counts, out, ends)
@@ -80,57 +71,9 @@ def _digest(encoded: Bytes, ends: NDArray[np.int64]) -> Digest:
     return Digest(len(places) - 1, total % 2 ** (8 * _HASH_BYTES))
 
 
-def _fields(columns: Iterable[Any]) -> Fields:
-    found = [(*_bytes_of(column), _validity(column)) for column in columns]
-    data, ends, valid = zip(*found, strict=True)
-    return Fields(data, ends, valid)
-
-
-def _bytes_of(column: Any) -> tuple[Bytes, NDArray[np.int32]]:
-    """The bytes of a column's values and where each begins and ends, as the encoding has them."""
-    kind = column.type
-    if pa.types.is_binary(kind) or pa.types.is_string(kind):
-        data = column.buffers()[2]
-        return _fixed(np.frombuffer(data if data else b"", np.uint8)), _offsets(column)
-    if pa.types.is_boolean(kind):
-        return _fixed(_bits(column, 1)), _steps(len(column), 1)
-    numbers = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
-    return _fixed(np.ascontiguousarray(numbers).view(np.uint8)), _steps(len(column), _NUMBER_BYTES)
-
-
-def _offsets(column: Any) -> NDArray[np.int32]:
-    """Of a column of bytes, text or lists; of an empty one Arrow need not keep any."""
-    buffer = column.buffers()[1]
-    if not len(column) or buffer is None:
-        return _steps(0, 0)
-    return _fixed(np.frombuffer(buffer, np.int32, len(column) + 1, column.offset * 4))
-
-
-def _steps(count: int, width: int) -> NDArray[np.int32]:
-    return _fixed(np.arange(count + 1, dtype=np.int32) * np.int32(width))
-
-
-def _validity(column: Any) -> Bytes:
-    """One byte a value; none at all where none is null."""
-    return _fixed(_bits(column, 0) if column.null_count else np.empty(0, np.uint8))
-
-
-def _bits(column: Any, buffer: int) -> Bytes:
-    bits = np.frombuffer(column.buffers()[buffer], np.uint8)
-    return np.unpackbits(bits, count=column.offset + len(column), bitorder="little")[column.offset :]
-
-
-def _fixed(array: NDArray[Any]) -> NDArray[Any]:
-    """One type for the kernels, whoever owns the bytes."""
-    array = np.ascontiguousarray(array)
-    array.flags.writeable = False
-    return array
-
-
-def _most_bytes(count: int, fields: Fields) -> int:
+def _most_bytes(count: int, given: Fields) -> int:
     """What `count` rows can take, each with a version or a number before its fields."""
-    used = sum(int(ends[-1] - ends[0]) for ends in fields.ends)
-    return count * (1 + _HEAD_BYTES + _NUMBER_BYTES + _HEAD_BYTES * len(fields.ends)) + used
+    return count * (1 + _HEAD_BYTES + _NUMBER_BYTES + _HEAD_BYTES * len(given.ends)) + given.size_bytes
 
 
 @kernel

@@ -22,7 +22,7 @@ from lakehouse.index import require_readable
 from lakehouse.paths import data_path, frozen_key, table_root
 from lakehouse.site import Site
 from lakehouse.writer import ColdFile, write_cold_file
-from stores import messages, scans
+from stores import inserts, messages, scans
 from stores.cassandra import Level
 from stores.objects import NotFoundError
 
@@ -139,8 +139,8 @@ def copy(site: Site, shard: Shard) -> Part:
     match unit.move.sink:
         case Tier.HOT | Tier.WARM as tier:
             tally = digest.Tally()
-            passing = tally.through(source_rows(site, unit, shard.number))
-            site.database(tier).write(messages.batches(site.region, tier, unit.week, passing))
+            passing = canonical.tallied(source_batches(site, unit, shard.number), tally)
+            inserts.write(site.database(tier), site.region, tier, unit.week, passing)
             return replace(part, digest=tally.digest, size_bytes=tally.size_bytes)
         case Tier.COLD:
             path = data_path(unit.week, shard.number, unit.epoch, shard.attempt)

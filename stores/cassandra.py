@@ -32,6 +32,7 @@ from cassandra.query import UNSET_VALUE, BatchStatement, BatchType, BoundStateme
 
 from core import settings
 from core.errors import BlockedError, DamagedError, FirnError, OutcomeUnknownError
+from stores.requests import Requests
 
 UNSET: Any = UNSET_VALUE
 Rows = list[tuple[Any, ...]]
@@ -104,12 +105,16 @@ class Database:
 
         `batches` is drawn in the caller's thread, so it may itself read from here.
         """
+        self.send(map(self._batch, batches))
+
+    def send(self, batches: Iterable[BatchStatement]) -> None:
+        """As `write`, for batches that are made already."""
         flying: deque[Any] = deque()
         with translated():
             for batch in batches:
                 if len(flying) >= _IN_FLIGHT:
                     flying.popleft().result()
-                flying.append(self.session.execute_async(self._batch(batch)))
+                flying.append(self.session.execute_async(batch))
             while flying:
                 flying.popleft().result()
 
@@ -147,12 +152,15 @@ class Database:
                 raise OutcomeUnknownError("the nodes do not agree on the schema yet", "run the same command again")
 
     def bind(self, query: str, params: Params, level: Level = Level.QUORUM) -> BoundStatement:
-        prepared = self._prepared.get(query)
-        if prepared is None:
-            prepared = self._prepared[query] = self.session.prepare(query)
-        bound = prepared.bind(params)
+        bound = self.prepared(query).bind(params)
         bound.consistency_level = level
         return bound
+
+    def prepared(self, query: str) -> PreparedStatement:
+        found = self._prepared.get(query)
+        if found is None:
+            found = self._prepared[query] = self.session.prepare(query)
+        return found
 
     def _batch(self, statements: Sequence[Statement]) -> BatchStatement:
         batch = BatchStatement(BatchType.UNLOGGED, consistency_level=ConsistencyLevel.LOCAL_QUORUM)
@@ -217,7 +225,9 @@ def connect(endpoint: settings.Cassandra) -> Database:
         max_schema_agreement_wait=30,
     )
     try:
-        return Database(cluster.connect(), endpoint.datacenter)
+        session = cluster.connect()
+        session.client_protocol_handler = Requests
+        return Database(session, endpoint.datacenter)
     except NoHostAvailable as fault:
         cluster.shutdown()
         raise BlockedError(

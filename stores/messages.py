@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 from core import ids, ring
@@ -74,58 +74,70 @@ def table_names(week: int) -> list[str]:
     return [f"{table.name}{week}" for table in WEEK_TABLES]
 
 
+class Inserts(NamedTuple):
+    """The four writes into a week's tables: a message's cells, who edited one that is not here, an edit, a reaction."""
+
+    message: str
+    author: str
+    edit: str
+    reaction: str
+
+
+def inserts(region: str, tier: Tier, week: int) -> Inserts:
+    space = keyspace(region, tier)
+    return Inserts(
+        _insert(
+            f"{space}.{MESSAGES.name}{week}",
+            *("sender_id", "message_type", "body", "media_ref", "reply_to", "deleted", "server_ts"),
+        ),
+        _insert(f"{space}.{MESSAGES.name}{week}", "sender_id"),
+        _insert(f"{space}.{MESSAGES.name}{week}", "edit"),
+        _insert(f"{space}.{REACTIONS.name}{week}", "user_id", "reaction"),
+    )
+
+
+def _insert(table: str, *columns: str) -> str:
+    named = ("conversation_id", "message_id", *columns)
+    marks = ", ".join("?" for _ in named)
+    return f"INSERT INTO {table} ({', '.join(named)}) VALUES ({marks}) USING TIMESTAMP ?"
+
+
 def batches(region: str, tier: Tier, week: int, rows: Iterable[Row]) -> Iterator[list[Statement]]:
     """Batches of one conversation each; `rows` of one conversation should come together."""
-    space = keyspace(region, tier)
-    tables = f"{space}.{MESSAGES.name}{week}", f"{space}.{REACTIONS.name}{week}"
+    into = inserts(region, tier, week)
     for _, of_conversation in groupby(rows, key=lambda row: row.conversation_id):
-        yield from bounded(statement for row in of_conversation for statement in statements(*tables, row))
+        yield from bounded(statement for row in of_conversation for statement in statements(into, row))
 
 
-def statements(messages: str, reactions: str, row: Row) -> Iterator[Statement]:
+def statements(into: Inserts, row: Row) -> Iterator[Statement]:
     """The writes that make `row`: its message's cells, its edit's, its reactions', each at its own time.
 
     Who edited a message that is not here is written a microsecond before the message: its own sender wins.
+    `stores.inserts` does the same for whole batches.
     """
     key = (UUID(bytes=row.conversation_id), ids.to_timeuuid(row.message_id))
     written_us = ids.unix_us(row.message_id)
     if row.is_message or row.deleted:
-        yield Statement(
-            f"INSERT INTO {messages} (conversation_id, message_id, sender_id, message_type, body, media_ref, reply_to, "
-            "deleted, server_ts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-            (
-                *key,
-                _unset(row.sender_id if row.is_message else None),
-                _unset(row.message_type),
-                UNSET if row.edit_id else _unset(row.body),
-                _unset(row.media_ref),
-                _unset(row.reply_to and ids.to_timeuuid(row.reply_to)),
-                row.deleted or UNSET,
-                _unset(row.server_ts),
-                written_us,
-            ),
-        )
+        yield Statement(into.message, (*key, *_cells(row), written_us))
     if row.sender_id is not None and not row.is_message:
-        yield Statement(
-            f"INSERT INTO {messages} (conversation_id, message_id, sender_id) VALUES (?, ?, ?) USING TIMESTAMP ?",
-            (*key, row.sender_id, written_us - 1),
-        )
+        yield Statement(into.author, (*key, row.sender_id, written_us - 1))
     if row.edit_id and not row.deleted:
-        yield Statement(
-            f"INSERT INTO {messages} (conversation_id, message_id, edit) VALUES (?, ?, ?) USING TIMESTAMP ?",
-            (*key, (ids.to_timeuuid(row.edit_id), row.body), ids.unix_us(row.edit_id)),
-        )
-    for reaction in row.reactions:
-        yield Statement(
-            f"INSERT INTO {reactions} (conversation_id, message_id, user_id, reaction) VALUES (?, ?, ?, ?) "
-            "USING TIMESTAMP ?",
-            (
-                *key,
-                reaction.user_id,
-                (ids.to_timeuuid(reaction.event_id), reaction.reaction),
-                ids.unix_us(reaction.event_id),
-            ),
-        )
+        edit = ids.to_timeuuid(row.edit_id), row.body
+        yield Statement(into.edit, (*key, edit, ids.unix_us(row.edit_id)))
+    for one in row.reactions:
+        reaction = ids.to_timeuuid(one.event_id), one.reaction
+        yield Statement(into.reaction, (*key, one.user_id, reaction, ids.unix_us(one.event_id)))
+
+
+def _cells(row: Row) -> Iterator[Any]:
+    """Of a message that was sent, or of one of which only the deletion is known."""
+    yield _unset(row.sender_id if row.is_message else None)
+    yield _unset(row.message_type)
+    yield UNSET if row.edit_id else _unset(row.body)
+    yield _unset(row.media_ref)
+    yield _unset(row.reply_to and ids.to_timeuuid(row.reply_to))
+    yield row.deleted or UNSET
+    yield _unset(row.server_ts)
 
 
 def scan(

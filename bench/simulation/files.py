@@ -8,6 +8,7 @@ import marshal
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from core import digest, ids, ring
 from core.ledger import Run
 from core.overlay import Reaction, Row, laid_over, merge_all
 from core.sealing import Place, people_of, subject_of
+from core.tiers import Tier
 from lakehouse.coldfile import damaged
 from lakehouse.frozen import ErasedPersonError, require_attested
 from lakehouse.index import ColdIndex, RowGroup
@@ -22,6 +24,7 @@ from lakehouse.paths import index_key, run_key
 from lakehouse.rewrite import Old
 from lakehouse.writer import ColdFile
 from stores import messages
+from stores.cassandra import Database
 from stores.objects import STANDARD, AlreadyExistsError, Objects, sha256_of
 from stores.vault import Vault
 
@@ -63,6 +66,11 @@ class PlainCanonical:
     def of_batches(batches: Iterable[Batch]) -> digest.Digest:
         return digest.of_rows(row for batch in batches for row in batch)
 
+    @staticmethod
+    def tallied(batches: Iterable[Batch], tally: digest.Tally) -> Iterator[Batch]:
+        for batch in batches:
+            yield list(tally.through(batch))
+
 
 class PlainScans:
     """In the place of `stores.scans`: by the driver's rows, which the cluster here gives."""
@@ -70,6 +78,14 @@ class PlainScans:
     @staticmethod
     def scan(*place: Any) -> Iterator[Batch]:
         yield list(messages.scan(*place))
+
+
+class PlainInserts:
+    """In the place of `stores.inserts`."""
+
+    @staticmethod
+    def write(db: Database, region: str, tier: Tier, week: int, batches: Iterable[Batch]) -> None:
+        db.write(messages.batches(region, tier, week, chain.from_iterable(batches)))
 
 
 class Change(list[Row]):

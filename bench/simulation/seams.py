@@ -112,6 +112,7 @@ SEAMS = (
     *(Seam(module, "rows", files.PlainRows) for module in ("lakehouse.ends", "lakehouse.folds", "lakehouse.reader")),
     Seam("lakehouse.ends", "canonical", files.PlainCanonical),
     Seam("lakehouse.ends", "scans", files.PlainScans),
+    Seam("lakehouse.ends", "inserts", files.PlainInserts),
     Seam("jobs.imports.landing", "rows", files.PlainRows),
     Seam("jobs.imports.landing", "write_run", files.write_run),
     Seam("lakehouse.ends", "write_cold_file", files.write_cold_file),
