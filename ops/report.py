@@ -97,12 +97,14 @@ def progress(screen: Screen, title: str) -> Iterator[Progress]:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> Table:
-    """A heading that begins with `>` has its column set to the right."""
+    """A heading that begins with `>` has its column set to the right. Where the screen is too narrow the last column is
+    wrapped, and nothing is cut off while that suffices."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title or None, title_justify="left")
     made.title_style = "bold"
-    for heading in headings:
+    for place, heading in enumerate(headings, 1):
         justify: Any = "right" if heading.startswith(">") else "left"
-        made.add_column(heading.removeprefix(">"), justify=justify, no_wrap=True, header_style="dim")
+        no_wrap = place < len(headings)
+        made.add_column(heading.removeprefix(">"), justify=justify, no_wrap=no_wrap, header_style="dim")
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made

@@ -34,6 +34,11 @@ STOP_SECONDS = 20.0
 STARTED = pytest.StashKey[Settings]()  # the stack, when it did not run before
 
 
+def pytest_configure() -> None:
+    """A worker of pytest-xdist says that its screen is narrow, where there is none."""
+    os.environ.pop("COLUMNS", None)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Unit tests first, with sockets closed: what is quick to find is found before a stack is started."""
     for item in items:

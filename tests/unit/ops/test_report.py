@@ -63,6 +63,20 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(capsys: pytest.Captu
     assert capsys.readouterr().err == "moving: 25%\n"
 
 
+def test_a_narrow_screen_wraps_what_comes_last_and_cuts_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = [("replaced files", "1,234", "out of its table for 1 day")]
+    report.screen(as_json=False).show(None, report.table(("objects", ">bytes", "why"), rows))
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "objects         bytes  why",
+        "replaced files  1,234  out of its table",
+        "                       for 1 day",
+    ]
+
+
 def test_a_table_is_aligned_and_whole_in_a_pipe(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
