@@ -39,7 +39,7 @@ Rows = list[tuple[Any, ...]]
 Params = Sequence[Any]
 BATCH_STATEMENTS = 40
 BATCH_BYTES = 256 * 1024  # far below half a commit log segment, which is the largest mutation Cassandra takes
-_IN_FLIGHT = 32
+_IN_FLIGHT = 64
 _RECONNECT_SECONDS = (0.5, 10.0)  # the driver's own default would leave a node that is back alone for ten minutes
 _ADD_COLUMN = re.compile(r"ALTER TABLE (\w+)\.(\w+) ADD (\w+) ")
 

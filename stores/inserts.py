@@ -19,7 +19,7 @@ from core.ids import GREGORIAN_TICKS
 from core.rows import ID_BYTES
 from core.tiers import Tier
 from schemas.tables import CANONICAL
-from stores.cassandra import BATCH_BYTES, BATCH_STATEMENTS, Database
+from stores.cassandra import BATCH_BYTES, BATCH_STATEMENTS, Database, translated
 from stores.messages import inserts, keyspace
 from stores.requests import EncodedBatch
 
@@ -58,7 +58,8 @@ class Encoded(NamedTuple):
 def write(db: Database, region: str, tier: Tier, week: int, batches: Iterable[pa.RecordBatch]) -> None:
     """As `Database.write` of `messages.batches`; rows of one conversation should come together."""
     into = inserts(region, tier, week)
-    heads = Heads(*(head(db.prepared(query).query_id, query.count("?")) for query in into))
+    with translated():
+        heads = Heads(*(head(db.prepared(query).query_id, query.count("?")) for query in into))
     db.send(_batches(keyspace(region, tier), heads, batches))
 
 

@@ -16,12 +16,12 @@ from core.canonical import of_batches
 from core.digest import of_rows
 from core.errors import BlockedError
 from core.overlay import Reaction, Row
-from core.rows import from_batch
+from core.rows import from_batch, to_batches
 from core.settings import Settings
 from core.tiers import Tier
 from schemas.tables import MESSAGES, REACTIONS, Table
-from stores import messages, scans
-from stores.cassandra import Database, connect
+from stores import inserts, messages, scans
+from stores.cassandra import Database, MissingTableError, connect
 from stores.pages import drain, layout_of, raw
 
 WEEK = 2913
@@ -123,3 +123,41 @@ def test_a_scan_by_batches_has_the_rows_of_a_scan_by_rows(db: Database, region: 
     assert sorted(found, key=lambda row: row.key) == sorted(wanted, key=lambda row: row.key)
     halves = [scans.scan(*place, half) for half in ring.split(ring.WHOLE, 2)]
     assert of_batches(chain(*halves)) == of_rows(wanted)
+
+
+def cells(db: Database, region: str, week: int) -> list[list[tuple[Any, ...]]]:
+    """Every cell, and when it was written."""
+    found = []
+    for table in TABLES:
+        key = table.key.split(", ")
+        written = [f"WRITETIME({name})" for name in table.names if name not in key]
+        rows = db.rows(f"SELECT {', '.join([*table.names, *written])} FROM {region}_hot.{table.name}{week}")
+        found.append(sorted(rows, key=lambda row: row[: len(key)]))
+    return found
+
+
+def test_what_is_written_by_batches_is_what_is_written_by_rows(
+    db: Database, region: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Amendments whose message is not there among them; and the statements that a node has forgotten, as it does when a
+    table is altered, are prepared again."""
+    lone = Row(ids.conversation_uuid("pages", "lone"), next(made()).message_id, sender_id=5, body=b"late")
+    lone = replace(lone, edit_id=lone.message_id, reactions=(Reaction(5, lone.message_id, b"+"),))
+    rows = [*made(), lone]
+    by_rows, by_batches = WEEK + 2, WEEK + 3
+    for week in (by_rows, by_batches):
+        messages.create_tables(db, region, Tier.HOT, week, 1)
+    db.write(messages.batches(region, Tier.HOT, by_rows, rows))
+    inserts.write(db, region, Tier.HOT, by_batches, to_batches(rows[:-50]))
+    for table in TABLES:
+        db.ddl(f"ALTER TABLE {region}_hot.{table.name}{by_batches} ADD spare_of_v{db.session.cluster.protocol_version} int")
+    with caplog.at_level("DEBUG", "cassandra.cluster"):
+        inserts.write(db, region, Tier.HOT, by_batches, to_batches(rows[-50:]))
+    assert "Re-preparing unrecognized prepared statement" in caplog.text
+    assert cells(db, region, by_batches) == cells(db, region, by_rows)
+    assert of_batches(scans.scan(db, region, Tier.HOT, by_batches, ring.WHOLE)) == of_rows(rows)
+
+
+def test_batches_for_a_table_that_is_not_there(db: Database, region: str) -> None:
+    with pytest.raises(MissingTableError):
+        inserts.write(db, region, Tier.HOT, WEEK + 4, to_batches(made()))

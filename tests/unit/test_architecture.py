@@ -32,7 +32,14 @@ OURS = BELOW.keys()
 SDK_HOMES = {
     "boto3": {"stores/s3.py"},
     "botocore": {"stores/s3.py"},
-    "cassandra": {"stores/cassandra.py", "stores/pages.py", "stores/requests.py", "bench/pages.py", "bench/decode.py"},
+    "cassandra": {
+        "stores/cassandra.py",
+        "stores/pages.py",
+        "stores/requests.py",
+        "bench/pages.py",
+        "bench/decode.py",
+        "bench/copy.py",
+    },
     "confluent_kafka": {"stores/kafka.py", "stores/topics.py"},
     "redis": {"stores/redis.py"},
     # the simulation for its errors alone, the readers to have the same rows from engines that are not ours

@@ -33,7 +33,7 @@ CAUGHT_BY = {
     "proof that reads nothing": 3,
     "delete what is selected": 2,
     "lane cleared by range": 1,
-    "commit without epoch": 260,
+    "commit without epoch": 524,
     "commit without its sources": 23,
     "freeze without a fence": 366,
     "cleanup on unknown": 9,
