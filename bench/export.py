@@ -53,11 +53,14 @@ def table(db: Database, rows: Sequence[Row], replication: int) -> Iterator[str]:
     region = f"b{secrets.token_hex(5)}"
     with keyspace_of(db, region, Tier.HOT, replication) as found:
         create_tables(db, region, Tier.HOT, WEEK, 1)
-        name = f"{found}.{MESSAGES.name}{WEEK}"
-        insert = f"INSERT INTO {name} ({', '.join(MESSAGES.names)}) VALUES ({', '.join('?' for _ in MESSAGES.names)})"
-        statements = ([Statement(insert, [UNSET if v is None else v for v in row]) for row in of] for of in _each(rows))
-        db.write(batch for of in statements for batch in bounded(of))
+        fill(db, f"{found}.{MESSAGES.name}{WEEK}", rows)
         yield region
+
+
+def fill(db: Database, name: str, rows: Sequence[Row]) -> None:
+    insert = f"INSERT INTO {name} ({', '.join(MESSAGES.names)}) VALUES ({', '.join('?' for _ in MESSAGES.names)})"
+    statements = ([Statement(insert, [UNSET if v is None else v for v in row]) for row in of] for of in _each(rows))
+    db.write(batch for of in statements for batch in bounded(of))
 
 
 def _each(rows: Sequence[Row]) -> Iterator[list[Row]]:

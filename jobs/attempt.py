@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from uuid import uuid4
 
 from pyspark.sql import SparkSession
@@ -26,6 +26,14 @@ T = TypeVar("T")
 class Named(Protocol):
     @property
     def name(self) -> str: ...
+
+
+@runtime_checkable
+class OfUnits(Protocol):
+    """What is more than one unit, as the ledger had them."""
+
+    @property
+    def units(self) -> Sequence[Unit]: ...
 
 
 N = TypeVar("N", bound=Named)
@@ -71,13 +79,18 @@ class Attempt:
         return done
 
     def _as_it_is(self, thing: Named, fault: FirnError) -> FirnError:
-        """What looks like damage to a process that stood still, because another has moved the unit on, is none."""
-        if not isinstance(thing, Unit) or not isinstance(fault, (DamagedError, RefusedError)):
+        """What looks like damage to a process that stood still, because another has moved a unit on, is none."""
+        if not isinstance(fault, (DamagedError, RefusedError)):
             return fault
-        fresh = self.site.ledger.unit(thing.week, thing.slice)
-        if fresh is None or fresh.epoch <= thing.epoch or (fresh.move, fresh.state) == (thing.move, thing.state):
+        units = [thing] if isinstance(thing, Unit) else thing.units if isinstance(thing, OfUnits) else []
+        gone = next((unit for unit in units if self._was_moved_on(unit)), None)
+        if gone is None:
             return fault
-        return BlockedError(f"unit {thing.name} was moved on by another process", "run the same command again")
+        return BlockedError(f"unit {gone.name} was moved on by another process", "run the same command again")
+
+    def _was_moved_on(self, unit: Unit) -> bool:
+        fresh = self.site.ledger.unit(unit.week, unit.slice)
+        return bool(fresh and fresh.epoch > unit.epoch and (fresh.move, fresh.state) != (unit.move, unit.state))
 
     def take(self, units: Sequence[Unit], is_for_us: Callable[[Unit], bool]) -> tuple[list[Unit], int]:
         """Those that nobody else holds and that still are for us, each as it is now, under a new epoch of ours; and

@@ -44,6 +44,10 @@ class Plan:
         return self.unit.name
 
     @property
+    def units(self) -> tuple[Unit, ...]:
+        return (self.unit,)
+
+    @property
     def cut(self) -> Unit:
         return replace(self.unit, shards=self.shards)
 
@@ -64,6 +68,10 @@ class Slice:
     def name(self) -> str:
         unit = self.plans[0].unit
         return f"{unit.region}/{unit.slice}"
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        return tuple(plan.unit for plan in self.plans)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def _all_met(orders: Mapping[AnyTrial, Order]) -> list[tuple[AnyTrial, ForkServe
 
 def start(order: Order) -> ForkServerProcess:
     forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(["ops.chaos.worker"])
+    forks.set_forkserver_preload(["ops.chaos.warmed"])
     child = forks.Process(target=work, args=(order,))
     child.start()
     return child

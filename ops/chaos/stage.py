@@ -102,7 +102,7 @@ def staged(config: Settings, count: int) -> Iterator[Stage]:
     stage = Stage(_small(config), range(first, first + count))
     regions.prepare(stage.config, stage.region)
     try:
-        with _consumer(stage.config):
+        with consuming(stage.config):
             for day in (7, 7 * count):
                 week_tables.run(stage.config, START + timedelta(days=day), stage.config.regions, quiet)
             stage.send((week, event) for week in stage.weeks for event in week_of(week))
@@ -127,7 +127,8 @@ def _small(config: Settings) -> Settings:
 
 
 @contextmanager
-def _consumer(config: Settings) -> Iterator[None]:
+def consuming(config: Settings) -> Iterator[None]:
+    """The region's consumer, without which no gate opens; in a process of its own."""
     command = [sys.executable, "-m", "serving.consumer", "--region", config.regions[0]]
     environment, nowhere = os.environ | as_environment(config), subprocess.DEVNULL
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=nowhere, stderr=nowhere)

@@ -150,7 +150,9 @@ def test_what_is_written_by_batches_is_what_is_written_by_rows(
     db.write(messages.batches(region, Tier.HOT, by_rows, rows))
     inserts.write(db, region, Tier.HOT, by_batches, to_batches(rows[:-50]))
     for table in TABLES:
-        db.ddl(f"ALTER TABLE {region}_hot.{table.name}{by_batches} ADD spare_of_v{db.session.cluster.protocol_version} int")
+        db.ddl(
+            f"ALTER TABLE {region}_hot.{table.name}{by_batches} ADD spare_of_v{db.session.cluster.protocol_version} int"
+        )
     with caplog.at_level("DEBUG", "cassandra.cluster"):
         inserts.write(db, region, Tier.HOT, by_batches, to_batches(rows[-50:]))
     assert "Re-preparing unrecognized prepared statement" in caplog.text
