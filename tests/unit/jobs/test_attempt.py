@@ -19,7 +19,7 @@ from stores.memory_ledger import MemoryLedger
 WEEK = 2913
 UNIT = Unit("us", WEEK, 0, WARM_COLD, State.SWITCHED, epoch=1)
 OTHER = replace(UNIT, slice=1)
-TABLE = WeekTable("us", WEEK, Tier.WARM, TableState.LIVE, 1)
+TABLE = WeekTable("us", WEEK, Tier.WARM, 1, TableState.LIVE)
 THINGS = {
     "a unit": UNIT,
     "a week": Week(TABLE, (OTHER, UNIT)),
