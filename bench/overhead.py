@@ -21,8 +21,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from pyspark.sql import SparkSession
-
 from bench.decode import WEEK
 from bench.decode import messages as made
 from bench.export import fill
@@ -89,20 +87,20 @@ def held(found: Scene) -> Digest:
 
 
 @contextmanager
-def logging_session(config: Settings, folder: Path) -> Iterator[SparkSession]:
+def logging_session(config: Settings, folder: Path) -> Iterator[Any]:
     chosen = " ".join(f"--conf spark.eventLog.{key}={value}" for key, value in _EVENT_LOG.items())
     os.environ["PYSPARK_SUBMIT_ARGS"] = f"{chosen} --conf spark.eventLog.dir={folder.as_uri()} pyspark-shell"
     with spark_session(config, "bench.overhead") as spark:
         yield spark
 
 
-def ran(spark: SparkSession, found: Scene) -> dict[str, float]:
+def ran(spark: Any, found: Scene) -> dict[str, float]:
     """Wall seconds of each job."""
     taken = _each(spark, found, found.weeks[:1], "warm-up: ")
     return taken | _each(spark, found, found.weeks[1:], "")
 
 
-def _each(spark: SparkSession, found: Scene, of: Sequence[int], mark: str) -> dict[str, float]:
+def _each(spark: Any, found: Scene, of: Sequence[int], mark: str) -> dict[str, float]:
     given, which = (spark, found.config), (found.config.regions, list(of))
     jobs: dict[str, Callable[[], object]] = {
         "hot to warm": lambda: move.run(*given, found.after(8), *which, _quiet),
@@ -111,8 +109,7 @@ def _each(spark: SparkSession, found: Scene, of: Sequence[int], mark: str) -> di
     }
     taken = {}
     for name, job in jobs.items():
-        context: Any = spark.sparkContext
-        context.setJobGroup(f"{mark}{name}", name)
+        spark.sparkContext.setJobGroup(f"{mark}{name}", name)
         begun = time.perf_counter()
         job()
         taken[f"{mark}{name}"] = time.perf_counter() - begun

@@ -294,6 +294,8 @@ def _before_drop(facts: Facts, unit: Unit, now: datetime, policy: settings.Tiers
         return _later(Step.DROP, free_at, now, why)
     if facts.unjudged:
         return _soon(facts, Step.JUDGE, now, facts.unjudged.removeprefix(f"{unit.name}: "))
+    if facts.unlogged:
+        return Next(Step.REPAIR, f"{facts.unlogged.what}: {facts.unlogged.do}")
     return _soon(facts, Step.DROP, now, _several(facts.others))
 
 

@@ -19,7 +19,7 @@ from jobs.thawing import why_not_begin
 from jobs.verdicts import why_not_judged
 from lakehouse.index import ColdIndex, find, load_index
 from lakehouse.paths import HOMES, table_root
-from lakehouse.publish import files_of, parts_of
+from lakehouse.publish import files_of, parts_of, require_logged
 from lakehouse.restore import Waiting, waiting
 from lakehouse.site import Site
 from ops.status import mover
@@ -38,7 +38,8 @@ class Facts:
     the ledger, `standing` the tables that really are there. `cold` and `frozen` hold the unit's rows now; `index` and
     `waiting`, by key, are of the conversation's files alone. What a job's rule says is None or empty where that rule
     is not asked: `kept` by the planner of freezes, `waits` by a thaw, `threat` by a rule of the bucket, `drift` by
-    columns that are not ours, `unjudged` by the quality gate, `others` by units of the same week that hold a drop up.
+    columns that are not ours, `unjudged` by the quality gate, `others` by units of the same week that hold a drop up;
+    `unlogged` is what is wrong with the table log that a drop would leave readers with.
     `positions` are asked for where the unit waits for a gate. `away` tells of a store that does not answer, or of a
     replica that a drop needs; `unseen`: for that reason tables and files were not looked at.
     """
@@ -70,6 +71,7 @@ class Facts:
     threat: str | None = None
     drift: str | None = None
     unjudged: str | None = None
+    unlogged: DamagedError | None = None
     others: tuple[str, ...] = ()
     away: str = ""
     unseen: bool = False
@@ -238,8 +240,16 @@ def _ruled(site: Site, facts: Facts, unit: Unit, now: datetime) -> Facts:
     if awaits_drop(unit):
         is_judged = unit.move.sink is Tier.COLD or bool(unit.move.source is Tier.COLD and facts.cold)
         unjudged = why_not_judged(site, unit) if is_judged else None
-        return replace(facts, unjudged=unjudged, others=_others(site, unit, now))
+        return replace(facts, unjudged=unjudged, unlogged=_unlogged(site, unit), others=_others(site, unit, now))
     return facts
+
+
+def _unlogged(site: Site, unit: Unit) -> DamagedError | None:
+    try:
+        require_logged(site, unit)
+    except DamagedError as fault:
+        return fault
+    return None
 
 
 def _guarded(site: Site, facts: Facts, unit: Unit, now: datetime) -> Facts:

@@ -312,6 +312,15 @@ def test_damaged_files_say_what_is_wrong_with_them() -> None:
     assert (gone.step, gone.places[0].fault) == (Step.REPAIR, "the index is damaged: rebuild it")
 
 
+def test_a_damaged_log_is_told_before_the_drop_that_would_meet_it() -> None:
+    torn = DamagedError("line 2 of its log is no JSON", "bring its _delta_log back from a copy of the bucket")
+    grace = told(replace(facts(settled(TO_COLD, 30)), unlogged=torn), days(30.5))
+    assert grace.step is Step.DROP
+    found = told(replace(facts(settled(TO_COLD, 30)), unlogged=torn), days(32))
+    assert (found.step, found.kept) == (Step.REPAIR, f"{torn.what}: {torn.do}")
+    assert not found.next_try.command
+
+
 AWAY = "no Cassandra of datacenter warm answers at 127.0.0.9:9042"
 
 
