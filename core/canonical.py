@@ -39,6 +39,7 @@ def tallied(batches: Iterable[Rows], tally: Tally) -> Iterator[Rows]:
         for part in batch.to_batches() if isinstance(batch, pa.Table) else [batch]:
             encoded, ends = encode(part)
             tally.add(_digest(encoded, ends), int(ends[-1]))
+            del encoded  # as large as the batch: not kept while the next hand is at work
         yield batch
 
 

@@ -86,7 +86,7 @@ class Attempt:
         gone = next((unit for unit in units if self._was_moved_on(unit)), None)
         if gone is None:
             return fault
-        return BlockedError(f"unit {gone.name} was moved on by another process", "run the same command again")
+        return BlockedError(f"{fault.what}; but {gone.name} was moved on meanwhile", "run the same command again")
 
     def _was_moved_on(self, unit: Unit) -> bool:
         fresh = self.site.ledger.unit(unit.week, unit.slice)

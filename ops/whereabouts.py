@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from core import lifecycle, moves, ring
-from core.errors import BlockedError, DamagedError, FirnError
+from core.errors import BlockedError, DamagedError, FirnError, RefusedError
 from core.gate import PartitionState
 from core.ledger import FrozenFile, Lease, Part, Pointer, Run, TableState, Verdict, WeekTable, lease_name
 from core.moves import COLD_FROZEN, State, Unit, born_cold
@@ -71,7 +71,7 @@ class Facts:
     threat: str | None = None
     drift: str | None = None
     unjudged: str | None = None
-    unlogged: DamagedError | None = None
+    unlogged: FirnError | None = None
     others: tuple[str, ...] = ()
     away: str = ""
     unseen: bool = False
@@ -240,14 +240,17 @@ def _ruled(site: Site, facts: Facts, unit: Unit, now: datetime) -> Facts:
     if awaits_drop(unit):
         is_judged = unit.move.sink is Tier.COLD or bool(unit.move.source is Tier.COLD and facts.cold)
         unjudged = why_not_judged(site, unit) if is_judged else None
-        return replace(facts, unjudged=unjudged, unlogged=_unlogged(site, unit), others=_others(site, unit, now))
+        others = _others(site, unit, now)
+        is_next = not (unjudged or others or moves.why_not_drop(unit, now, site.config.tiers))
+        return replace(facts, unjudged=unjudged, others=others, unlogged=_unlogged(site, unit) if is_next else None)
     return facts
 
 
-def _unlogged(site: Site, unit: Unit) -> DamagedError | None:
+def _unlogged(site: Site, unit: Unit) -> FirnError | None:
+    """Asked when nothing else keeps the drop: all of a table's log is read for it."""
     try:
         require_logged(site, unit)
-    except DamagedError as fault:
+    except (DamagedError, RefusedError) as fault:  # refused: there is no table at all
         return fault
     return None
 

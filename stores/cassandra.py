@@ -39,7 +39,7 @@ Rows = list[tuple[Any, ...]]
 Params = Sequence[Any]
 BATCH_STATEMENTS = 40
 BATCH_BYTES = 256 * 1024  # far below half a commit log segment, which is the largest mutation Cassandra takes
-_IN_FLIGHT = 64
+_IN_FLIGHT = 32
 _RECONNECT_SECONDS = (0.5, 10.0)  # the driver's own default would leave a node that is back alone for ten minutes
 _ADD_COLUMN = re.compile(r"ALTER TABLE (\w+)\.(\w+) ADD (\w+) ")
 
@@ -90,6 +90,7 @@ class Database:
     session: Session
     datacenter: str
     _prepared: dict[str, PreparedStatement] = field(default_factory=dict)
+    _preparing: threading.Lock = field(default_factory=threading.Lock)
 
     def rows(self, query: str, params: Params = (), level: Level = Level.QUORUM) -> Rows:
         with translated():
@@ -107,12 +108,12 @@ class Database:
         """
         self.send(map(self._batch, batches))
 
-    def send(self, batches: Iterable[BatchStatement]) -> None:
+    def send(self, batches: Iterable[BatchStatement], in_flight: int = _IN_FLIGHT) -> None:
         """As `write`, for batches that are made already."""
         flying: deque[Any] = deque()
         with translated():
             for batch in batches:
-                if len(flying) >= _IN_FLIGHT:
+                if len(flying) >= in_flight:
                     flying.popleft().result()
                 flying.append(self.session.execute_async(batch))
             while flying:
@@ -157,10 +158,12 @@ class Database:
         return bound
 
     def prepared(self, query: str) -> PreparedStatement:
-        found = self._prepared.get(query)
-        if found is None:
-            found = self._prepared[query] = self.session.prepare(query)
-        return found
+        """Once: the driver forgets a statement with the object that was prepared last."""
+        with self._preparing:
+            found = self._prepared.get(query)
+            if found is None:
+                found = self._prepared[query] = self.session.prepare(query)
+            return found
 
     def _batch(self, statements: Sequence[Statement]) -> BatchStatement:
         batch = BatchStatement(BatchType.UNLOGGED, consistency_level=ConsistencyLevel.LOCAL_QUORUM)

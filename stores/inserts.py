@@ -23,7 +23,8 @@ from stores.cassandra import BATCH_BYTES, BATCH_STATEMENTS, Database, translated
 from stores.messages import inserts, keyspace
 from stores.requests import EncodedBatch
 
-ROWS = 4096  # encoded at once
+ROWS, SLICE_BYTES = 4096, 16 * 1024 * 1024  # encoded at once, which stays in memory until the last of it was sent
+IN_FLIGHT = 64
 _LENGTH_BYTES = 4
 _TICKS_OF_US = 10
 _PREPARED = 1
@@ -56,11 +57,12 @@ class Encoded(NamedTuple):
 
 
 def write(db: Database, region: str, tier: Tier, week: int, batches: Iterable[pa.RecordBatch]) -> None:
-    """As `Database.write` of `messages.batches`; rows of one conversation should come together."""
+    """As `Database.write` of `messages.batches`, but that batches are cut by their encoded bytes; rows of one
+    conversation should come together."""
     into = inserts(region, tier, week)
     with translated():
         heads = Heads(*(head(db.prepared(query).query_id, query.count("?")) for query in into))
-    db.send(_batches(keyspace(region, tier), heads, batches))
+    db.send(_batches(keyspace(region, tier), heads, batches), IN_FLIGHT)
 
 
 def head(query_id: bytes, values: int) -> bytes:
@@ -70,8 +72,9 @@ def head(query_id: bytes, values: int) -> bytes:
 
 def _batches(space: str, heads: Heads, batches: Iterable[pa.RecordBatch]) -> Iterator[EncodedBatch]:
     for batch in batches:
-        for start in range(0, batch.num_rows, ROWS):
-            part = batch.slice(start, ROWS)
+        step = min(ROWS, max(1, batch.num_rows * SLICE_BYTES // max(batch.nbytes, 1)))
+        for start in range(0, batch.num_rows, step):
+            part = batch.slice(start, step)
             yield from _cut(space, part.column("conversation_id"), encode(part, heads))
 
 
@@ -86,18 +89,19 @@ def encode(batch: pa.RecordBatch, heads: Heads) -> Encoded:
     batch = batch if batch.schema.equals(CANONICAL) else batch.cast(CANONICAL)
     keys, columns, applies = _columns(batch)
     reactions: Any = batch.column("reactions")
-    reacted = _reactions(reactions, keys)
-    counted = np.append(0, np.cumsum(pc.list_value_length(reactions).fill_null(0).to_numpy(zero_copy_only=False)))
+    counts = pc.list_value_length(reactions).fill_null(0).to_numpy(zero_copy_only=False)
+    reacted = _reactions(reactions, keys, np.repeat(np.arange(len(counts)), counts))
+    counted = np.append(0, np.cumsum(counts))
     most = sum(int(mask.sum()) for mask in applies) + int(counted[-1])
     widest = max(map(len, heads)) + _LENGTH_BYTES * len(_OF_MESSAGE)
-    # At most two statements bind a column of a row: its message's, or its author's, and its edit's.
+    # Of a message, its author and its edit at most two are written of one row, and each binds a column once.
     out = np.empty(most * widest + 2 * columns.size_bytes + reacted.size_bytes, np.uint8)
-    ends, counts, rows = (np.empty(most + 1, np.int64) for _ in range(3))
+    ends, sizes, rows = (np.empty(most + 1, np.int64) for _ in range(3))
     made = _join(
         tuple(fixed(np.frombuffer(one, np.uint8)) for one in heads), *columns, applies,
-        counted.astype(np.int64), *reacted, (BATCH_STATEMENTS, BATCH_BYTES), out, ends, counts, rows,
+        counted.astype(np.int64), *reacted, (BATCH_STATEMENTS, BATCH_BYTES), out, ends, sizes, rows,
     )  # fmt: skip
-    return Encoded(out, ends[: made + 1], counts[:made], rows[:made])
+    return Encoded(out, ends[: made + 1], sizes[:made], rows[:made])
 
 
 def _columns(batch: pa.RecordBatch) -> tuple[tuple[Field, Field], Fields, tuple[Bytes, ...]]:
@@ -106,7 +110,7 @@ def _columns(batch: pa.RecordBatch) -> tuple[tuple[Field, Field], Fields, tuple[
     of: dict[str, Any] = dict(zip(batch.schema.names, batch.columns, strict=True))
     is_message, is_edited = of["message_type"].is_valid(), of["edit_id"].is_valid()
     written_us, edited_us = _unix_us(of["message_id"]), _unix_us(of["edit_id"])
-    key = field(of["conversation_id"]), _timeuuids(of["message_id"])
+    key = field(of["conversation_id"].cast(pa.binary(ID_BYTES)).cast(pa.binary())), _timeuuids(of["message_id"])
     found = (
         *key,
         _signed(pc.if_else(is_message, of["sender_id"], None)),
@@ -127,10 +131,9 @@ def _columns(batch: pa.RecordBatch) -> tuple[tuple[Field, Field], Fields, tuple[
     return key, together(found), tuple(fixed(mask.to_numpy(zero_copy_only=False).view(np.uint8)) for mask in masks)
 
 
-def _reactions(reactions: Any, keys: tuple[Field, Field]) -> Fields:
-    """What the statements of reactions bind, one after the other, with the keys of their messages."""
+def _reactions(reactions: Any, keys: tuple[Field, Field], parents: NDArray[np.int64]) -> Fields:
+    """What the statements of reactions bind, one after the other, with the keys of the rows that they are of."""
     user, event, reaction = reactions.flatten().flatten()
-    parents = reactions.value_parent_indices().to_numpy()
     conversation, message = (Field(_repeated(key, parents), steps(len(parents), ID_BYTES), _all()) for key in keys)
     return together((conversation, message, _signed(user), _events(event, reaction), _big_endian(_unix_us(event))))
 

@@ -48,7 +48,8 @@ class RawPages(ProtocolHandler):  # type: ignore[misc]
 @contextmanager
 def raw(db: Database) -> Iterator[Database]:
     """A second session to the same cluster, for `drain` alone: its rows are bytes."""
-    session = db.session.cluster.connect()
+    with translated():
+        session = db.session.cluster.connect()
     session.client_protocol_handler = RawPages
     try:
         yield Database(session, db.datacenter)

@@ -12,8 +12,7 @@ from cassandra import ConsistencyLevel
 from cassandra.protocol import BatchMessage, ProtocolHandler
 from cassandra.query import BatchStatement, BatchType
 
-_BEFORE_STATEMENTS = slice(0, 1)  # the kind of batch
-_AFTER_STATEMENTS = slice(3, None)  # and, past the number of statements, the consistency and what follows
+_BEFORE_STATEMENTS = 3  # the kind of batch, and how many statements follow
 
 
 class EncodedBatch(BatchStatement):  # type: ignore[misc]  # the driver has no types
@@ -28,11 +27,16 @@ class EncodedBatch(BatchStatement):  # type: ignore[misc]  # the driver has no t
 
 
 class _Encoded(list[Any]):
-    """In the place of the list that the driver would encode."""
+    """In the place of the list that the driver would encode: it gives nothing to encode, and is as long as what is
+    encoded already. Of an empty batch the driver would not look at the partition key, and a handler that does not know
+    this one would send a valid request to write nothing."""
 
     def __init__(self, batch: EncodedBatch) -> None:
         super().__init__()
         self.batch = batch
+
+    def __len__(self) -> int:
+        return self.batch.size
 
 
 class _EncodedMessage(BatchMessage):  # type: ignore[misc]
@@ -41,11 +45,10 @@ class _EncodedMessage(BatchMessage):  # type: ignore[misc]
 
     def send_body(self, request: BytesIO, protocol_version: int) -> None:
         around = BytesIO()
-        super().send_body(around, protocol_version)  # of no statements: its list is empty
-        request.write(around.getvalue()[_BEFORE_STATEMENTS])
-        request.write(self.queries.batch.size.to_bytes(2, "big"))
+        super().send_body(around, protocol_version)
+        request.write(around.getvalue()[:_BEFORE_STATEMENTS])
         request.write(self.queries.batch.statements)
-        request.write(around.getvalue()[_AFTER_STATEMENTS])
+        request.write(around.getvalue()[_BEFORE_STATEMENTS:])
 
 
 class Requests(ProtocolHandler):  # type: ignore[misc]

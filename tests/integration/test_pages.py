@@ -125,6 +125,16 @@ def test_a_scan_by_batches_has_the_rows_of_a_scan_by_rows(db: Database, region: 
     assert of_batches(chain(*halves)) == of_rows(wanted)
 
 
+@pytest.mark.parametrize("piece_bytes", [1, 8_000, 20_000])
+def test_pieces_of_any_size_are_the_whole(
+    db: Database, region: str, monkeypatch: pytest.MonkeyPatch, piece_bytes: int
+) -> None:
+    monkeypatch.setattr(scans, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(scans, "FIRST_PIECE", 3)
+    place = (db, region, Tier.HOT, WEEK, ring.split(ring.WHOLE, 16)[3])
+    assert of_batches(scans.scan(*place)) == of_rows(messages.scan(*place))
+
+
 def cells(db: Database, region: str, week: int) -> list[list[tuple[Any, ...]]]:
     """Every cell, and when it was written."""
     found = []

@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from cassandra.policies import RoundRobinPolicy, TokenAwarePolicy
 from cassandra.protocol import BatchMessage, ColumnMetadata, ProtocolHandler
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 from hypothesis import example, given
@@ -15,7 +18,7 @@ from bench.pages import columns_of, driver_type
 from core.overlay import Reaction, Row
 from core.rows import to_batch
 from core.tiers import Tier
-from schemas.tables import MESSAGES, REACTIONS
+from schemas.tables import CANONICAL, MESSAGES, REACTIONS
 from stores import inserts, messages
 from stores.cassandra import BATCH_BYTES, BATCH_STATEMENTS, Statement
 from stores.inserts import Heads
@@ -52,6 +55,7 @@ def by_driver(batch: Iterable[Statement], version: int) -> bytes:
 
 
 def sent(handler: Any, batch: BatchStatement, version: int) -> bytes:
+    """As the driver does with what `execute_async` is given."""
     message = BatchMessage(batch.batch_type, batch._statements_and_parameters, 6, 9, 1234)
     message.keyspace = "eu_warm" if version == 5 else None
     frame: bytes = handler.encode_message(message, 7, version, compressor=None, allow_beta_protocol_version=False)
@@ -88,6 +92,55 @@ def test_a_batch_is_of_one_conversation_and_goes_to_its_replicas() -> None:
     found = encoded(rows)
     assert [one.routing_key for one in found] == [bytes([number]) * 16 for number in range(3)]
     assert {one.keyspace for one in found} == {"eu_warm"}
+
+
+def test_it_is_sent_to_a_replica_as_any_other_batch_is() -> None:
+    """The driver looks at the key of a batch that is not empty, and at no other."""
+    asked: list[Any] = []
+
+    def replicas(*given: Any) -> list[Any]:
+        asked.append(given)
+        return []
+
+    (batch,) = encoded([FULL])
+    policy = TokenAwarePolicy(RoundRobinPolicy())
+    policy._cluster_metadata = SimpleNamespace(get_replicas=replicas)
+    list(policy.make_query_plan(None, batch))
+    assert asked == [("eu_warm", FULL.conversation_id)]
+
+
+def test_a_session_that_does_not_know_it_sends_nothing_valid() -> None:
+    (batch,) = encoded([FULL])
+    assert sent(ProtocolHandler, batch, 4)[9 + 1 : 9 + 3] == len(list(messages.statements(INTO, FULL))).to_bytes(
+        2, "big"
+    )
+
+
+def test_rows_are_encoded_some_at_a_time_and_few_where_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [replace(FULL, conversation_id=number.to_bytes(16, "big")) for number in range(9000)]
+    whole = [one.routing_key for one in encoded(rows)]
+    assert whole == [row.conversation_id for row in rows]
+    monkeypatch.setattr(inserts, "SLICE_BYTES", 10)
+    assert [bytes(one.statements) for one in encoded(rows[:5])] == [bytes(one.statements) for one in encoded(rows)[:5]]
+
+
+def test_a_list_that_is_null_over_values_has_none() -> None:
+    batch = to_batch([replace(FULL, conversation_id=bytes(15) + bytes([number])) for number in range(3)])
+    lists: Any = batch.column("reactions")
+    mask = pa.array([False, True, False])
+    hidden = pa.ListArray.from_arrays(lists.offsets, lists.values, type=lists.type, mask=mask)
+    columns = [hidden if name == "reactions" else batch.column(name) for name in batch.schema.names]
+    found = list(inserts._batches("eu_warm", HEADS, [pa.RecordBatch.from_arrays(columns, schema=CANONICAL)]))
+    without = replace(FULL, reactions=())
+    rows = [replace(row, conversation_id=bytes(15) + bytes([at])) for at, row in enumerate([FULL, without, FULL])]
+    assert [bytes(one.statements) for one in found] == [bytes(one.statements) for one in encoded(rows)]
+
+
+@pytest.mark.parametrize("column", ["conversation_id", "message_id", "reply_to", "edit_id"])
+@pytest.mark.parametrize("size", [8, 24])
+def test_an_id_of_another_length_is_refused(column: str, size: int) -> None:
+    with pytest.raises(pa.ArrowInvalid):
+        encoded([replace(FULL, **{column: bytes(size)})])  # type: ignore[arg-type]
 
 
 def test_no_batch_is_too_large_unless_one_statement_is() -> None:
