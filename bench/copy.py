@@ -32,7 +32,7 @@ from schemas.tables import MESSAGES
 from stores import inserts, messages, scans
 from stores.cassandra import Database, connect
 
-BATCH_ROWS, IN_FLIGHT = (5, 10, 20, 40), (16, 32, 64, 128)
+BATCH_ROWS, IN_FLIGHT = (5, 10, 20, 40), (16, 64, 128, 256)
 _SWEPT_ROWS = 20_000
 
 

@@ -267,7 +267,8 @@ def translated() -> Iterator[None]:
 
 def _lacking(fault: Exception) -> Unavailable | ReadTimeout | None:
     """What the last of the nodes that were asked in vain said, where it said that others are away."""
-    said = list(fault.errors.values()) if isinstance(fault, NoHostAvailable) else []
+    errors = fault.errors if isinstance(fault, NoHostAvailable) else {}
+    said = list(errors.values()) if isinstance(errors, dict) else []  # of a session that was not opened: hosts alone
     return next((one for one in said if isinstance(one, Unavailable | ReadTimeout)), None)
 
 

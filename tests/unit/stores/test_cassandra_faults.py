@@ -30,6 +30,7 @@ CAS_WRITE_UNKNOWN = 0x1700  # the driver has no class for it
         (ReadTimeout("late"), BlockedError),
         (Unavailable("too few"), BlockedError),
         (NoHostAvailable("nobody", {}), BlockedError),
+        (NoHostAvailable("no session can be opened", ["127.0.0.1"]), BlockedError),
         (InvalidRequest("unconfigured table messages_w1"), MissingTableError),
         (InvalidRequest("Keyspace us_hot does not exist"), MissingTableError),
         (InvalidRequest("Undefined column name"), DamagedError),
