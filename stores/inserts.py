@@ -109,22 +109,23 @@ def _columns(batch: pa.RecordBatch) -> tuple[tuple[Field, Field], Fields, tuple[
     edit."""
     of: dict[str, Any] = dict(zip(batch.schema.names, batch.columns, strict=True))
     is_message, is_edited = of["message_type"].is_valid(), of["edit_id"].is_valid()
-    written_us, edited_us = _unix_us(of["message_id"]), _unix_us(of["edit_id"])
-    key = field(of["conversation_id"].cast(pa.binary(ID_BYTES)).cast(pa.binary())), _timeuuids(of["message_id"])
+    message, edit = _words(of["message_id"]), _words(of["edit_id"])
+    written_us = _unix_us(message)
+    key = field(of["conversation_id"].cast(pa.binary(ID_BYTES)).cast(pa.binary())), _timeuuids(message)
     found = (
         *key,
         _signed(pc.if_else(is_message, of["sender_id"], None)),
         _signed(of["message_type"], 1),
         field(pc.if_else(is_edited, None, of["body"])),
         field(of["media_ref"]),
-        _timeuuids(of["reply_to"]),
+        _timeuuids(_words(of["reply_to"]))._replace(valid=validity(of["reply_to"])),
         field(pc.if_else(of["deleted"], True, None)),
         _signed(_milliseconds(of["server_ts"])),
         _big_endian(written_us),
         _signed(of["sender_id"]),
         _big_endian(written_us - 1),
-        _events(of["edit_id"], of["body"]),
-        _big_endian(edited_us),
+        _events(edit, of["body"])._replace(valid=validity(of["edit_id"])),
+        _big_endian(_unix_us(edit)),
     )
     is_author = pc.and_(of["sender_id"].is_valid(), pc.invert(is_message))
     masks = pc.or_(is_message, of["deleted"]), is_author, pc.and_not(is_edited, of["deleted"])
@@ -133,9 +134,11 @@ def _columns(batch: pa.RecordBatch) -> tuple[tuple[Field, Field], Fields, tuple[
 
 def _reactions(reactions: Any, keys: tuple[Field, Field], parents: NDArray[np.int64]) -> Fields:
     """What the statements of reactions bind, one after the other, with the keys of the rows that they are of."""
-    user, event, reaction = reactions.flatten().flatten()
+    user, event_id, reaction = reactions.flatten().flatten()
+    event = _words(event_id)
     conversation, message = (Field(_repeated(key, parents), steps(len(parents), ID_BYTES), _all()) for key in keys)
-    return together((conversation, message, _signed(user), _events(event, reaction), _big_endian(_unix_us(event))))
+    cell = _events(event, reaction)._replace(valid=validity(event_id))
+    return together((conversation, message, _signed(user), cell, _big_endian(_unix_us(event))))
 
 
 def _repeated(key: Field, parents: NDArray[np.int64]) -> Bytes:
@@ -157,23 +160,22 @@ def _ticks(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return ticks
 
 
-def _unix_us(ids: Any) -> NDArray[np.int64]:
+def _unix_us(words: NDArray[np.uint64]) -> NDArray[np.int64]:
     """`core.ids.unix_us`."""
-    since: NDArray[np.int64] = (_ticks(_words(ids)).view(np.int64) - GREGORIAN_TICKS) // _TICKS_OF_US
+    since: NDArray[np.int64] = (_ticks(words).view(np.int64) - GREGORIAN_TICKS) // _TICKS_OF_US
     return since
 
 
-def _timeuuid_bytes(ids: Any) -> Bytes:
+def _timeuuid_bytes(words: NDArray[np.uint64]) -> Bytes:
     """`core.ids.to_timeuuid`, 16 bytes each."""
-    words = _words(ids)
     ticks = _ticks(words)
     low, middle = ticks & np.uint64(0xFFFF_FFFF), ticks >> np.uint64(32) & np.uint64(0xFFFF)
-    words[:, 0] = low << np.uint64(32) | middle << np.uint64(16) | np.uint64(0x1000) | ticks >> np.uint64(48)
-    return words.astype(">u8").view(np.uint8).ravel()
+    head = low << np.uint64(32) | middle << np.uint64(16) | np.uint64(0x1000) | ticks >> np.uint64(48)
+    return np.stack([head, words[:, 1]], axis=1).astype(">u8").view(np.uint8).ravel()
 
 
-def _timeuuids(ids: Any) -> Field:
-    return Field(fixed(_timeuuid_bytes(ids)), steps(len(ids), ID_BYTES), validity(ids))
+def _timeuuids(words: NDArray[np.uint64]) -> Field:
+    return Field(fixed(_timeuuid_bytes(words)), steps(len(words), ID_BYTES), _all())
 
 
 def _signed(column: Any, width: int = 8) -> Field:
@@ -194,8 +196,8 @@ def _milliseconds(instants: Any) -> Any:
     return pc.divide(instants.cast(pa.int64()), 1000)
 
 
-def _events(event_ids: Any, values: Any) -> Field:
-    """Cells of `tuple<timeuuid, blob>`; null where there is no event."""
+def _events(event_ids: NDArray[np.uint64], values: Any) -> Field:
+    """Cells of `tuple<timeuuid, blob>`."""
     lengths = pc.binary_length(values).fill_null(_NULL).to_numpy(zero_copy_only=False)
     before = np.empty((len(values), 2 * _LENGTH_BYTES + ID_BYTES), np.uint8)
     before[:, :_LENGTH_BYTES] = (0, 0, 0, ID_BYTES)
@@ -204,7 +206,7 @@ def _events(event_ids: Any, values: Any) -> Field:
     buffers = [None, pa.py_buffer(before.tobytes())]
     heads = pa.FixedSizeBinaryArray.from_buffers(pa.binary(before.shape[1]), len(before), buffers)
     cells = pc.binary_join_element_wise(heads.cast(pa.binary()), values.fill_null(b""), b"")
-    return field(cells)._replace(valid=validity(event_ids))
+    return field(cells)
 
 
 @kernel
